@@ -1,0 +1,99 @@
+"""Assets, the abstract work item, and idempotency keys."""
+
+import uuid
+
+from django.core.validators import MaxValueValidator
+from django.db import models
+from django.db.models.functions import Now
+
+from apps.core import clock
+from apps.core.ids import uuid7
+
+
+class Asset(models.Model):
+    """A unit of account: what amounts are counted in. One asset lives on one network (`chain.Token`)."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    code = models.CharField(max_length=24, unique=True)
+    name = models.CharField(max_length=80)
+    # Read on chain once when the token is registered, and frozen: changing it would revalue every amount.
+    decimals = models.PositiveSmallIntegerField(validators=[MaxValueValidator(36)])
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=models.Q(decimals__lte=36), name="core_asset_decimals_range")
+        ]
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class WorkItem(models.Model):
+    """Something long-running that a person can see: `apps.core.work` claims, advances, retries and buries it.
+
+    The subclass owns `state`. `run_after` is business time; the lease runs on PostgreSQL's clock. `attempts`
+    counts tries of the present step and is raised before the work begins. A buried item keeps its state, so
+    that a retry goes on where it stopped.
+    """
+
+    run_after = models.DateTimeField(default=clock.now)
+    attempts = models.PositiveSmallIntegerField(default=0, db_default=0)
+    lease_token = models.UUIDField(null=True, blank=True, editable=False)
+    leased_until = models.DateTimeField(null=True, blank=True, editable=False)
+    buried_at = models.DateTimeField(null=True, blank=True)
+    last_error = models.TextField(blank=True, default="", db_default="")
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        abstract = True
+
+
+class IdempotencyKey(models.Model):
+    """The stored answer to a write, written in the effect's own transaction.
+
+    Scope: principal, method, route, key. `fingerprint` is the SHA-256 of the request body.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    principal = models.CharField(max_length=80)
+    method = models.CharField(max_length=8)
+    route = models.CharField(max_length=200)
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64)
+    status_code = models.PositiveSmallIntegerField(null=True)
+    response = models.JSONField(null=True)
+    headers = models.JSONField(default=dict)
+    created_at = models.DateTimeField(default=clock.now)
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["principal", "method", "route", "key"], name="core_idempotencykey_scope"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.route} {self.key}"
+
+
+class WorkProbe(WorkItem):
+    """A durable item that does nothing: what `make bench` and the chaos tests push through the engine."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    state = models.CharField(max_length=16, default="open")
+    passes = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        indexes = [
+            models.Index(
+                fields=["run_after", "id"],
+                condition=models.Q(buried_at__isnull=True, state="open"),
+                name="core_workprobe_due",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)

@@ -1,0 +1,59 @@
+"""One image, many roles: `python -m config.roles web|worker|signer|beat|flower` becomes that process.
+
+The sandbox's supervisor, the Dockerfile, docker-compose and railway.toml all start processes through here, so
+that what runs in development is what runs in production.
+"""
+
+import os
+import sys
+
+from config import env
+
+QUEUES = ("plans", "chain", "default")
+SIGNING_QUEUE = "signing"
+
+
+def command(role: str) -> list[str]:
+    """The argument list of a role; raises `SystemExit` for an unknown one."""
+    python = sys.executable
+    concurrency = str(env.integer("WORKER_CONCURRENCY", default=2))
+    celery = [python, "-m", "celery", "--app", "config.celery", "--quiet"]
+    worker = [*celery, "worker", "--without-mingle", "--loglevel", env.text("LOG_LEVEL", default="INFO")]
+    commands = {
+        "web": [
+            python, "-m", "granian", "--interface", "wsgi", "config.wsgi:application",
+            "--host", env.text("HOST", default="127.0.0.1"),
+            "--port", str(env.integer("PORT", default=8000)),
+            "--workers", str(env.integer("WEB_WORKERS", default=2)),
+            "--blocking-threads", str(env.integer("WEB_THREADS", default=4)),
+            "--no-ws", "--respawn-failed-workers",
+            "--workers-kill-timeout", "10",
+        ],
+        "worker": [*worker, "--queues", ",".join(QUEUES), "--concurrency", concurrency, "--hostname", "worker-%n@%h"],
+        "signer": [*worker, "--queues", SIGNING_QUEUE, "--concurrency", "1", "--hostname", "signer-%n@%h"],
+        "beat": [
+            *celery, "beat", "--scheduler", "workers.beat:SingleScheduler", "--pidfile=",
+            "--loglevel", env.text("LOG_LEVEL", default="INFO"),
+        ],
+        "flower": [
+            *celery, "flower",
+            "--address=" + env.text("HOST", default="127.0.0.1"),
+            "--port=" + str(env.integer("FLOWER_PORT", default=5555)),
+        ],
+    }  # fmt: skip
+    if role not in commands:
+        raise SystemExit(f"unknown role {role!r}; one of: {', '.join(commands)}")
+    return commands[role]
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m config.roles web|worker|signer|beat|flower")
+    arguments = command(sys.argv[1])
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
+    os.environ.setdefault("SERVICE_NAME", sys.argv[1])
+    os.execv(arguments[0], arguments)  # noqa: S606
+
+
+if __name__ == "__main__":
+    main()

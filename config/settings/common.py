@@ -1,0 +1,70 @@
+"""Settings that are built from values the environment gives: databases, broker, keys, logs.
+
+Each environment's module sets its defaults first and calls these builders, so that a value that production
+requires can never be filled by a development default.
+"""
+
+from typing import Any
+
+from config import env
+
+
+def databases(*, default: str | None = None) -> dict[str, dict[str, Any]]:
+    """One PostgreSQL. Server-side timeouts bound every statement that no worker meant to be long."""
+    config = env.database("DATABASE_URL", default=default)
+    config["ENGINE"] = "django_prometheus.db.backends.postgresql"
+    config["CONN_MAX_AGE"] = 60
+    config["CONN_HEALTH_CHECKS"] = True
+    config["OPTIONS"] = {
+        **config.get("OPTIONS", {}),
+        "connect_timeout": 5,
+        "application_name": env.text("SERVICE_NAME", default="tranche"),
+        "options": "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
+    }
+    return {"default": config}
+
+
+def caches(redis_url: str) -> dict[str, dict[str, Any]]:
+    return {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": redis_url}}
+
+
+def logging(*, level: str, json: bool) -> dict[str, Any]:
+    """JSON lines (or a console form for people), request and task ids bound by django-structlog."""
+    import structlog
+
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.PositionalArgumentsFormatter(),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    renderer: list[Any] = (
+        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        if json
+        else [structlog.dev.ConsoleRenderer(colors=False)]
+    )
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "structured": {
+                "()": structlog.stdlib.ProcessorFormatter,
+                "processors": [structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+                "foreign_pre_chain": shared,
+            }
+        },
+        "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "structured"}},
+        "root": {"handlers": ["console"], "level": level},
+        "loggers": {
+            "django.server": {"handlers": [], "propagate": True},
+            "django_structlog": {"level": level},
+            "celery.worker.strategy": {"level": "WARNING"},
+            "celery.app.trace": {"level": "WARNING"},
+        },
+    }

@@ -1,0 +1,35 @@
+"""Development. Every value has a default; the running sandbox fills in where its services are."""
+
+from config import env
+from config.settings import common
+from config.settings.base import *  # noqa: F403
+from config.settings.base import BASE_DIR, INSTALLED_APPS
+
+SANDBOX_DIR = BASE_DIR / env.text("SANDBOX_DIR", default="var/sandbox")
+env.read_file(SANDBOX_DIR / "sandbox.env")
+
+DEBUG = False
+SECRET_KEY = env.text("SECRET_KEY", default="local-development-only-never-a-secret-0123456789abcdef")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+INSTALLED_APPS = [*INSTALLED_APPS, "apps.sandbox"]
+
+DATABASES = common.databases(default="postgresql://tranche@127.0.0.1:5432/tranche")
+REDIS_URL = env.text("REDIS_URL", default="redis://127.0.0.1:6379/0")
+CACHES = common.caches(REDIS_URL)
+
+# Development keys, published here on purpose: they protect nothing but a sandbox.
+ENCRYPTION_KEYS = env.keyring(
+    "ENCRYPTION_KEYS", default="dev:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+)
+SIGNER_KEYS = env.keyring("SIGNER_KEYS", default="dev:ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=")
+
+CLOCK = "apps.sandbox.clock.SandboxClock"
+FAILPOINTS = env.text("FAILPOINTS", default="")
+LOGGING = common.logging(
+    level=env.text("LOG_LEVEL", default="INFO"), json=env.text("LOG_FORMAT", default="console") == "json"
+)
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True

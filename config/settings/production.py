@@ -1,0 +1,49 @@
+"""Production. A missing required variable stops the process at start and names itself."""
+
+import sentry_sdk
+
+from config import env
+from config.settings import common
+from config.settings.base import *  # noqa: F403
+from config.settings.base import VERSION
+
+DEBUG = False
+SECRET_KEY = env.text("SECRET_KEY")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
+CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", default=[])
+CORS_ALLOWED_ORIGINS = env.words("CORS_ALLOWED_ORIGINS", default=[])
+
+DATABASES = common.databases()
+REDIS_URL = env.text("REDIS_URL")
+CACHES = common.caches(REDIS_URL)
+
+ENCRYPTION_KEYS = env.keyring("ENCRYPTION_KEYS")
+# Only the signing worker is given these; every other role runs without and cannot sign.
+SIGNER_KEYS = env.keyring("SIGNER_KEYS", default="")
+
+LOGGING = common.logging(level=env.text("LOG_LEVEL", default="INFO"), json=True)
+
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_SSL_REDIRECT = env.flag("SECURE_SSL_REDIRECT", default=True)
+# The platform's health check speaks plain HTTP inside the private network.
+SECURE_REDIRECT_EXEMPT = [r"^api/v1/health"]
+SECURE_HSTS_SECONDS = 31_536_000
+SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+SECURE_HSTS_PRELOAD = True
+SESSION_COOKIE_SECURE = True
+CSRF_COOKIE_SECURE = True
+SESSION_COOKIE_HTTPONLY = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+SENTRY_DSN = env.text("SENTRY_DSN", default="")
+if SENTRY_DSN:
+    sentry_sdk.init(
+        dsn=SENTRY_DSN,
+        environment=env.text("SENTRY_ENVIRONMENT", default="production"),
+        release=VERSION,
+        send_default_pii=False,
+        # Local variables may hold keys and tokens; a stack trace without them is worth the loss.
+        include_local_variables=False,
+        traces_sample_rate=0.1,
+    )
