@@ -14,8 +14,8 @@ _TAIL_BITS = 74  # rand_a (12) and rand_b (62) of RFC 9562, section 5.7
 def uuid7(at: datetime | None = None) -> uuid.UUID:
     """A new id (RFC 9562, section 5.7). `at` defaults to now; milliseconds are kept."""
     moment = at or clock.now()
-    made = uuid_utils.uuid7(timestamp=int(moment.timestamp()), nanos=moment.microsecond * 1000)
-    return uuid.UUID(int=made.int)
+    nanoseconds = int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1_000
+    return uuid.UUID(int=uuid_utils.uuid7(nanoseconds=nanoseconds).int)
 
 
 def uuid7_many(count: int, at: datetime | None = None) -> list[uuid.UUID]:

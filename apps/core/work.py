@@ -1,0 +1,365 @@
+"""The work-item engine: PostgreSQL is the queue of record (design.md, idea 3).
+
+A kind of work (`Work`) says which rows are due and how a chunk of them moves one step on. The engine claims due
+rows with `FOR UPDATE SKIP LOCKED` and a lease on PostgreSQL's clock, counts the attempt before working, retries
+with backoff and jitter, and buries after `max_attempts`. Whatever dies, the row says what is left to do.
+
+Two kinds of step:
+
+* transactional (`advance(rows)`): the engine opens one transaction, locks the rows that are still ours, and calls
+  `advance`; the change of state and everything it implies commit together, or not at all.
+* outside effects (`perform(claim)`): the step speaks to the outside between its transactions, and opens each of
+  them with `claim.locked()`, which proves that the lease is still held.
+
+Poison: an error in a chunk bisects it until the bad row stands alone. A row whose worker vanished twice is
+claimed alone, so that what kills workers takes nobody along, and is buried when its attempts are used up.
+"""
+
+import logging
+import random
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Generic, TypeVar
+
+from django.db import connection, transaction
+from django.db.utils import InterfaceError, OperationalError
+from psycopg import sql
+
+from apps.core import clock, doorbell, failpoints
+from apps.core.errors import Retryable, Terminal
+from apps.core.models import WorkItem
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T", bound=WorkItem)
+
+# What a handler's own UPDATE sets when a row has made its step: progress clears lease, attempts and error, which
+# saves the engine a second write per row.
+STEPPED = "lease_token = NULL, leased_until = NULL, attempts = 0, last_error = '', updated_at = now()"
+
+
+@dataclass(frozen=True)
+class Work(Generic[T]):
+    """One kind of step over one table. `name` is also the name of its doorbell and of its Celery task.
+
+    `due` is an extra SQL condition on the row (alias `item`) beyond state and time; it must be cheap.
+    `lease_seconds` bounds how long a dead worker's rows wait; the row locks of a running transaction outlast it.
+    """
+
+    name: str
+    model: type[T]
+    states: tuple[str, ...]
+    advance: Callable[[list[T]], None] | None = None
+    perform: Callable[["Claim[T]"], None] | None = None
+    on_bury: Callable[[list[T]], None] | None = None
+    chunk: int = 500
+    lease_seconds: float = 15.0
+    max_attempts: int = 8
+    backoff_seconds: float = 1.0
+    backoff_cap_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        if (self.advance is None) == (self.perform is None):
+            raise ValueError(f"{self.name}: give either advance or perform")
+
+    @property
+    def table(self) -> sql.Identifier:
+        return sql.Identifier(self.model._meta.db_table)
+
+    def due_condition(self) -> sql.Composed:
+        """Due rows, in the shape of the partial index (state, buried_at) on run_after."""
+        return sql.SQL(
+            "item.state IN ({states}) AND item.buried_at IS NULL AND item.run_after <= %(now)s"
+            " AND (item.leased_until IS NULL OR item.leased_until < clock_timestamp())"
+        ).format(states=sql.SQL(", ").join(map(sql.Literal, self.states)))
+
+
+@dataclass
+class Claim(Generic[T]):
+    """Rows leased to this process under one token."""
+
+    work: Work[T]
+    token: uuid.UUID
+    ids: list[Any]
+    stepped: set[Any] = field(default_factory=set)
+
+    @contextmanager
+    def locked(self, ids: Sequence[Any] | None = None) -> Iterator[list[T]]:
+        """Open a transaction and lock those of our rows that are still leased to us, in id order.
+
+        Rows whose lease somebody else took over are left out: their step is no longer ours to make.
+        """
+        with transaction.atomic():
+            yield list(
+                self.work.model._default_manager.select_for_update(of=("self",))
+                .filter(pk__in=self.ids if ids is None else ids, lease_token=self.token)
+                .order_by("pk")
+            )
+
+    def step(self, ids: Sequence[Any]) -> None:
+        """These rows made their step: release them. Call inside `locked()`, after the change of state."""
+        _execute(
+            sql.SQL(
+                "UPDATE {table} SET " + STEPPED + " WHERE id = ANY(%(ids)s) AND lease_token = %(token)s"
+            ).format(table=self.work.table),
+            {"ids": list(ids), "token": self.token},
+        )
+        self.stepped.update(ids)
+
+    def wait(self, ids: Sequence[Any], *, seconds: float) -> None:
+        """Nothing to do yet for these rows (not a failure): look again after `seconds`."""
+        _execute(
+            sql.SQL(
+                "UPDATE {table} SET " + STEPPED + ", run_after = %(now)s + make_interval(secs => %(seconds)s)"
+                " WHERE id = ANY(%(ids)s) AND lease_token = %(token)s"
+            ).format(table=self.work.table),
+            {"ids": list(ids), "token": self.token, "seconds": seconds, "now": clock.now()},
+        )
+        self.stepped.update(ids)
+
+
+_kinds: dict[str, Work[Any]] = {}
+
+
+def register(work: Work[T]) -> Work[T]:
+    """Make a kind known to the tick, to dead letters, to `rebuild_queue` and to the metrics."""
+    _kinds[work.name] = work
+    return work
+
+
+def kinds() -> list[Work[Any]]:
+    return [_kinds[name] for name in sorted(_kinds)]
+
+
+def drain(work: Work[T], *, budget_seconds: float = 20.0) -> int:
+    """Work on due rows until none is left or the budget is spent; returns how many rows were handled.
+
+    When the budget ends first the bell is rung again, so that other queues get their turn in between.
+    """
+    started = monotonic()
+    handled = 0
+    while True:
+        claim = claim_due(work)
+        if not claim.ids:
+            return handled
+        _work_on(claim)
+        handled += len(claim.ids)
+        if monotonic() - started > budget_seconds:
+            doorbell.ring(work.name)
+            return handled
+
+
+def claim_due(work: Work[T]) -> Claim[T]:
+    """Lease up to `work.chunk` due rows, counting the attempt, in a transaction of its own."""
+    token = uuid.uuid4()
+    parameters = {
+        "now": clock.now(),
+        "token": token,
+        "limit": work.chunk,
+        "lease": work.lease_seconds,
+        "max": work.max_attempts,
+    }
+    # A row whose lease ran out was lost with its worker. After the second loss it is a suspect.
+    suspect = sql.SQL("item.lease_token IS NOT NULL AND item.attempts >= 2")
+    with transaction.atomic():
+        ids = _claim(work, sql.SQL("NOT (") + suspect + sql.SQL(")"), parameters)
+        if not ids:
+            _bury_lost(work, suspect, parameters)
+            ids = _claim(work, suspect, {**parameters, "limit": 1})
+    failpoints.reach(f"work.{work.name}.claimed")
+    return Claim(work, token, ids)
+
+
+def _claim(work: Work[T], condition: sql.Composable, parameters: dict[str, Any]) -> list[Any]:
+    rows = _execute(
+        sql.SQL(
+            "UPDATE {table} AS taken SET attempts = taken.attempts + 1, lease_token = %(token)s,"
+            " leased_until = clock_timestamp() + make_interval(secs => %(lease)s)"
+            " FROM (SELECT item.id FROM {table} AS item WHERE {due} AND {condition}"
+            "       ORDER BY item.run_after, item.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED) AS due"
+            " WHERE taken.id = due.id RETURNING taken.id"
+        ).format(table=work.table, due=work.due_condition(), condition=condition),
+        parameters,
+    )
+    return sorted(row[0] for row in rows)
+
+
+def _bury_lost(work: Work[T], suspect: sql.Composable, parameters: dict[str, Any]) -> None:
+    rows = _execute(
+        sql.SQL(
+            "SELECT item.id FROM {table} AS item WHERE {due} AND {suspect} AND item.attempts >= %(max)s"
+            " LIMIT %(limit)s FOR UPDATE SKIP LOCKED"
+        ).format(table=work.table, due=work.due_condition(), suspect=suspect),
+        parameters,
+    )
+    if rows:
+        _bury(work, [row[0] for row in rows], "the worker was lost each time it worked on this")
+
+
+def _work_on(claim: Claim[T]) -> None:
+    work = claim.work
+    if work.perform is not None:
+        for_one = [Claim(work, claim.token, [pk]) for pk in claim.ids]
+        for one in for_one:
+            _guarded(one, lambda one=one: work.perform(one) if work.perform else None)  # type: ignore[misc]
+        return
+    _advance(claim, claim.ids)
+
+
+def _advance(claim: Claim[T], ids: list[Any]) -> None:
+    """One transaction for all of `ids`; on an error that is one row's fault, halve until it stands alone."""
+    work = claim.work
+    part = Claim(work, claim.token, ids)
+
+    def run() -> None:
+        with part.locked() as rows:
+            if rows and work.advance is not None:
+                work.advance(rows)
+                part.step([row.pk for row in rows])
+            failpoints.reach(f"work.{work.name}.before_commit")
+        failpoints.reach(f"work.{work.name}.after_commit")
+
+    if len(ids) == 1:
+        _guarded(part, run)
+        return
+    try:
+        run()
+    except Retryable as error:
+        _fail(part, error)
+    except (OperationalError, InterfaceError):
+        # The database itself: nothing can be recorded now. The lease runs out and the rows are claimed again.
+        raise
+    except Exception as error:  # noqa: BLE001 — whatever it is, it must not take the other rows along
+        logger.warning("chunk failed, bisecting", extra={"work": work.name, "rows": len(ids), "error": repr(error)})
+        middle = len(ids) // 2
+        _advance(claim, ids[:middle])
+        _advance(claim, ids[middle:])
+
+
+def _guarded(claim: Claim[T], run: Callable[[], None]) -> None:
+    try:
+        run()
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:  # noqa: BLE001 — recorded on the row, logged with its traceback
+        _fail(claim, error)
+
+
+def _fail(claim: Claim[T], error: Exception) -> None:
+    """Record the failure: later with backoff, or buried. Messages are ours or a type's name, never a secret."""
+    work = claim.work
+    message = str(error) if isinstance(error, Retryable | Terminal) else f"{type(error).__name__}: {error}"
+    level = logging.INFO if isinstance(error, Retryable) else logging.ERROR
+    logger.log(level, "work failed", extra={"work": work.name, "rows": len(claim.ids)}, exc_info=error)
+    with claim.locked() as rows:
+        hopeless = [row.pk for row in rows if isinstance(error, Terminal) or row.attempts >= work.max_attempts]
+        again = [row.pk for row in rows if row.pk not in set(hopeless)]
+        if hopeless:
+            _bury(work, hopeless, message)
+        if again:
+            attempts = max(row.attempts for row in rows)
+            delay = error.after_seconds if isinstance(error, Retryable) and error.after_seconds else None
+            _execute(
+                sql.SQL(
+                    "UPDATE {table} SET lease_token = NULL, leased_until = NULL, last_error = %(error)s,"
+                    " updated_at = now(), run_after = %(now)s + make_interval(secs => %(delay)s)"
+                    " WHERE id = ANY(%(ids)s)"
+                ).format(table=work.table),
+                {
+                    "ids": again,
+                    "error": message[:2000],
+                    "now": clock.now(),
+                    "delay": backoff(work, attempts) if delay is None else delay,
+                },
+            )
+
+
+def backoff(work: Work[Any], attempts: int) -> float:
+    """Seconds before the next try: exponential with full jitter in the upper half, to the kind's cap."""
+    ceiling = min(work.backoff_cap_seconds, work.backoff_seconds * 2.0 ** min(attempts - 1, 20))
+    return ceiling * random.uniform(0.5, 1.0)  # noqa: S311 — jitter, not a secret
+
+
+def _bury(work: Work[T], ids: list[Any], message: str) -> None:
+    _execute(
+        sql.SQL(
+            "UPDATE {table} SET buried_at = %(now)s, lease_token = NULL, leased_until = NULL,"
+            " last_error = %(error)s, updated_at = now() WHERE id = ANY(%(ids)s)"
+        ).format(table=work.table),
+        {"ids": ids, "now": clock.now(), "error": message[:2000]},
+    )
+    logger.error("work buried", extra={"work": work.name, "ids": [str(pk) for pk in ids], "error": message[:200]})
+    if work.on_bury is not None:
+        work.on_bury(list(work.model._default_manager.filter(pk__in=ids).order_by("pk")))
+
+
+def due_names() -> list[str]:
+    """The kinds that have due rows now: what the beat tick rings. One statement, one index probe per kind."""
+    if not _kinds:
+        return []
+    probes = [
+        sql.SQL("SELECT {name} WHERE EXISTS (SELECT 1 FROM {table} AS item WHERE {due})").format(
+            name=sql.Literal(work.name), table=work.table, due=work.due_condition()
+        )
+        for work in kinds()
+    ]
+    rows = _execute(sql.SQL(" UNION ALL ").join(probes), {"now": clock.now()})
+    return [row[0] for row in rows]
+
+
+def depths() -> dict[str, dict[str, int]]:
+    """Per kind: rows due now, leased, and buried. For metrics, health and operators."""
+    found = {}
+    for work in kinds():
+        states = sql.SQL(", ").join(map(sql.Literal, work.states))
+        rows = _execute(
+            sql.SQL(
+                "SELECT count(*) FILTER (WHERE {due}),"
+                " count(*) FILTER (WHERE item.leased_until >= clock_timestamp()),"
+                " count(*) FILTER (WHERE item.buried_at IS NOT NULL)"
+                " FROM {table} AS item WHERE item.state IN ({states})"
+            ).format(due=work.due_condition(), table=work.table, states=states),
+            {"now": clock.now()},
+        )
+        due, leased, buried = rows[0]
+        found[work.name] = {"due": due, "leased": leased, "buried": buried}
+    return found
+
+
+def dead_letters(*, name: str | None = None, limit: int = 100) -> list[tuple[Work[Any], WorkItem]]:
+    """Buried items, newest first, of one kind or of all."""
+    found: list[tuple[Work[Any], WorkItem]] = []
+    for work in kinds():
+        if name is None or work.name == name:
+            buried = work.model._default_manager.filter(buried_at__isnull=False, state__in=work.states)
+            found.extend((work, item) for item in buried.order_by("-buried_at")[:limit])
+    found.sort(key=lambda pair: pair[1].buried_at or pair[1].created_at, reverse=True)
+    return found[:limit]
+
+
+def retry(work: Work[Any], *, ids: Sequence[Any] | None = None) -> int:
+    """Dig buried items up: they go on with the step in which they were buried. Returns how many."""
+    condition = sql.SQL("") if ids is None else sql.SQL(" AND id = ANY(%(ids)s)")
+    with transaction.atomic():
+        rows = _execute(
+            sql.SQL(
+                "UPDATE {table} SET buried_at = NULL, attempts = 0, run_after = %(now)s, updated_at = now()"
+                " WHERE buried_at IS NOT NULL AND state IN ({states})" + "{condition} RETURNING id"
+            ).format(
+                table=work.table,
+                condition=condition,
+                states=sql.SQL(", ").join(map(sql.Literal, work.states)),
+            ),
+            {"now": clock.now(), "ids": list(ids or [])},
+        )
+        doorbell.ring(work.name)
+    return len(rows)
+
+
+def _execute(query: sql.Composable, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, parameters)  # type: ignore[arg-type]
+        return list(cursor.fetchall()) if cursor.description else []
