@@ -1,4 +1,4 @@
-"""Fee schedules: append-only history; the row with the latest `valid_from` that has come is the one in force."""
+"""Fee schedules: append-only history; in force is the row with the latest `valid_from` that has come."""
 
 from django.db import models
 from django.db.models import F, Q
@@ -10,10 +10,10 @@ from apps.fees.domain import BPS_WHOLE
 
 
 class FeeSchedule(models.Model):
-    """What a tier pays from `valid_from` on, for one asset or (without an asset) for every asset without its own.
+    """What a tier pays from `valid_from` on, for one asset, or (no asset) for every asset without its own.
 
-    Exactly one row per (tier, asset) is in force at any instant by construction: it is the latest one that has
-    begun, and two cannot begin at once. Rows are never changed or deleted (trigger), so that every fee ever
+    At most one row per (tier, asset) is in force at any instant by construction: the latest that has begun,
+    and two cannot begin at once. Rows are never changed or deleted (trigger), so that every fee ever
     charged can be computed again.
     """
 

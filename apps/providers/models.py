@@ -1,4 +1,4 @@
-"""Swap venues, markets and their routes, price feeds, the latest price per market, and each venue's health."""
+"""Swap venues and their health, markets and their routes, price feeds, the latest price per market."""
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -153,8 +153,8 @@ class PriceFeed(models.Model):
 class PriceSnapshot(models.Model):
     """The latest reference price of a market, so that no request waits for the chain. Refreshed by beat.
 
-    `numerator / denominator` is bought units per sold unit; `gas_numerator / gas_denominator` is sold units per
-    native base unit; `gas_price_units` and `swap_gas_units` estimate what one swap burns.
+    `numerator / denominator` is bought units per sold unit; `gas_numerator / gas_denominator` is sold units
+    per native base unit; `gas_price_units` and `swap_gas_units` estimate what one swap burns.
     """
 
     market = models.OneToOneField(
@@ -181,3 +181,28 @@ class PriceSnapshot(models.Model):
 
     def __str__(self) -> str:
         return f"{self.market_id} at block {self.block_number}"
+
+
+class VenueAllowance(models.Model):
+    """How far a wallet's approval of a venue's router has come: one row is what two processes lock.
+
+    `round` numbers the approvals asked for, so that each has a reference of its own and none is asked twice.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    venue = models.ForeignKey(Venue, on_delete=models.PROTECT, related_name="allowances")
+    asset = models.ForeignKey("core.Asset", on_delete=models.PROTECT, related_name="+")
+    wallet = models.ForeignKey("chain.Wallet", on_delete=models.PROTECT, related_name="+")
+    round = models.PositiveIntegerField(default=0)
+    transaction = models.ForeignKey(
+        "chain.OutboundTransaction", null=True, blank=True, on_delete=models.PROTECT, related_name="+"
+    )
+    created_at = models.DateTimeField(default=clock.now, editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["venue", "asset", "wallet"], name="providers_venueallowance_once")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.venue_id} {self.asset_id} {self.wallet_id} round {self.round}"
