@@ -14,7 +14,7 @@ class NoRoute(Retryable):
     """No enabled route of a healthy venue can fill this amount now."""
 
 
-class QuoteUnusable(Exception):
+class QuoteUnusableError(Exception):
     """One route's answer cannot be used; the other routes may still serve. Never leaves this app."""
 
 
