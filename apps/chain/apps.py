@@ -4,3 +4,6 @@ from django.apps import AppConfig
 class ChainConfig(AppConfig):
     name = "apps.chain"
     label = "chain"
+
+    def ready(self) -> None:
+        from apps.chain import invariants, kinds  # noqa: F401 — registration

@@ -1,0 +1,41 @@
+"""What can go wrong between us and a chain. Messages never hold an URL, a key or a signed transaction."""
+
+from apps.core.errors import Retryable, Terminal
+
+
+class RpcUnavailable(Retryable):
+    """No endpoint gave an answer. For a broadcast this means: in doubt."""
+
+
+class EndpointFailure(Exception):
+    """One endpoint failed in transport: time-out, refused, HTTP error, garbage. Another may do better.
+
+    `in_doubt` is True when the request may have reached the node.
+    """
+
+    def __init__(self, message: str, *, in_doubt: bool = True, after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.in_doubt = in_doubt
+        self.after_seconds = after_seconds
+
+
+class RpcError(Exception):
+    """The node answered with a JSON-RPC error (shortened; nodes repeat what they were sent)."""
+
+    def __init__(self, code: int, message: str, data: bytes = b"") -> None:
+        super().__init__(f"rpc error {code}: {message[:200]}")
+        self.code = code
+        self.message = message[:200]
+        self.data = data
+
+
+class EndpointsDisagree(Retryable):
+    """Two endpoints tell different histories: nothing is concluded from either."""
+
+
+class SignerRefused(Terminal):
+    """The signer's own rules forbid this transaction."""
+
+
+class NetworkHalted(Retryable):
+    """An operator must look at the network before anything more is signed or concluded."""
