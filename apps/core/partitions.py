@@ -4,7 +4,7 @@ A table joins by calling `register(table)`; its migration creates it `PARTITION 
 partition, so that an insert never fails for want of a partition. Rows in the default partition are an alert.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
 from django.db import connection, transaction
@@ -26,8 +26,12 @@ def _month(at: datetime, offset: int) -> datetime:
     return datetime(index // 12, index % 12 + 1, 1, tzinfo=UTC)
 
 
-def ensure(*, months_ahead: int = 3, at: datetime | None = None) -> list[str]:
+def ensure(
+    *, months_ahead: int = 3, at: datetime | None = None, tables: Collection[str] | None = None
+) -> list[str]:
     """Create the partitions from last month to `months_ahead`; returns the names that were new.
+
+    `tables` narrows it to some of the registered ones: a migration makes those of its own table.
 
     Safe to run at any time and twice at once (advisory lock). A month whose rows already sit in the default
     partition is left there: PostgreSQL refuses the overlap, and moving rows is an operator's decision.
@@ -37,6 +41,8 @@ def ensure(*, months_ahead: int = 3, at: datetime | None = None) -> list[str]:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtext('core.partitions'))")
         for table, on_create in _tables.items():
+            if tables is not None and table not in tables:
+                continue
             for offset in range(-1, months_ahead + 1):
                 start, end = _month(moment, offset), _month(moment, offset + 1)
                 name = f"{table}_{start:%Y_%m}"
