@@ -277,6 +277,9 @@ class OutboundTransaction(WorkItem):
     foreign_block = models.BigIntegerField(null=True, blank=True, editable=False)
     foreign_hash = models.CharField(max_length=66, blank=True, editable=False)
     finalized_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # Set by the floors above, which alone know what it meant: its effects, and its gas, are in the ledger.
+    booked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    gas_booked_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
         constraints = [
@@ -309,6 +312,11 @@ class OutboundTransaction(WorkItem):
             ),
             models.Index(fields=["network", "block_number"], name="chain_transaction_block"),
             models.Index(fields=["finalized_at", "id"], name="chain_transaction_final"),
+            models.Index(
+                fields=["network", "block_number"],
+                condition=Q(booked_at__isnull=True) | Q(gas_booked_at__isnull=True),
+                name="chain_transaction_unbooked",
+            ),
         ]
 
     def __str__(self) -> str:
