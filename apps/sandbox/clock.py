@@ -1,0 +1,42 @@
+"""`core.clock` for the sandbox and for tests: the machine's clock plus an offset that one file holds."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from apps.sandbox.runtime import offset
+from apps.sandbox.runtime.rpc import Rpc
+from apps.sandbox.runtime.status import sandbox_status
+
+
+class SandboxClock:
+    """`settings.CLOCK` of the local and test settings. One write to the file moves every process."""
+
+    def __init__(self) -> None:
+        self._offset: offset.OffsetFile | None = None
+
+    def now(self) -> datetime:
+        """The sandbox's time, aware, in UTC."""
+        directory = _directory()
+        if self._offset is None or self._offset.path.parent != directory:
+            self._offset = offset.OffsetFile(directory)
+        return datetime.now(UTC) + timedelta(seconds=self._offset.seconds())
+
+
+def travel(*, seconds: int | None = None, to: datetime | None = None, rpc: Rpc | None = None) -> int:
+    """Move `settings.SANDBOX_DIR`'s clock and the chain ahead together; answers the offset in seconds.
+
+    Without `rpc`, the chain is the one of the sandbox that runs in that directory, if one does.
+    Raises `SandboxError` for a step back.
+    """
+    directory = _directory()
+    if rpc is None:
+        url = sandbox_status(directory).urls.get("rpc")
+        rpc = Rpc(url) if url else None
+    return offset.travel(directory, rpc=rpc, seconds=seconds, to=to)
+
+
+def _directory() -> Path:
+    # Settings load this module's class by name, so they must not be needed to import it.
+    from django.conf import settings
+
+    return Path(settings.SANDBOX_DIR)

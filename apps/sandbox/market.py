@@ -1,0 +1,146 @@
+"""The market maker of the demo and of the chaos runs: real pushes, real mints and real swaps."""
+
+from decimal import Decimal
+from fractions import Fraction
+from math import isqrt
+
+from apps.sandbox.deploy import FEED_DECIMALS, FOREVER, price_ratio, sqrt_price_x96
+from apps.sandbox.runtime.contracts import Contracts
+from apps.sandbox.runtime.deployment import Deployment, PoolInfo
+from apps.sandbox.runtime.rpc import Rpc
+
+# Uniswap V2 takes 3 of 1000 from what comes in.
+_V2_KEPT, _V2_WHOLE = 997, 1000
+
+
+class Market:
+    """Acts as the deployer, who owns the tokens and feeds and has deep pockets."""
+
+    def __init__(self, rpc: Rpc, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.chain = Contracts(rpc, sender=deployment.deployer)
+
+    def push_price(self, *, symbol: str, price: Decimal) -> None:
+        """Push a dollar price to the symbol's feed."""
+        self.chain.write(self.deployment.feeds[symbol], "push(int256)", int(price * 10**FEED_DECIMALS))
+
+    def feed_price(self, *, symbol: str) -> Decimal:
+        """The feed's latest answer in dollars."""
+        answer = self.chain.read(
+            self.deployment.feeds[symbol],
+            "latestRoundData()",
+            returns=["uint80", "int256", "uint256", "uint256", "uint80"],
+        )
+        return Decimal(answer[1]).scaleb(-FEED_DECIMALS)
+
+    def refresh_feeds(self) -> None:
+        """Push every feed's price again: after a jump in time their answers are stale."""
+        for symbol in self.deployment.feeds:
+            self.push_price(symbol=symbol, price=self.feed_price(symbol=symbol))
+
+    def move_asset(self, *, symbol: str, price: Decimal) -> None:
+        """Take a token's feed and pools to a dollar price; its counterparts stay at their feeds' prices."""
+        self.push_price(symbol=symbol, price=price)
+        for pool in self.deployment.pools:
+            if symbol in (pool.token0, pool.token1):
+                other = pool.token1 if pool.token0 == symbol else pool.token0
+                self.move_pool(pool, base=symbol, price=price / self.feed_price(symbol=other))
+
+    def move_pool(self, pool: PoolInfo, *, base: str, price: Decimal) -> None:
+        """Swap until one `base` token costs `price` of the pool's other token."""
+        quote = pool.token1 if pool.token0 == base else pool.token0
+        ratio = price_ratio(base=self.deployment.token(base), quote=self.deployment.token(quote), price=price)
+        token1_per_token0 = ratio if base == pool.token0 else 1 / ratio
+        if pool.venue == "uniswap_v2":
+            self._move_v2(pool, token1_per_token0)
+        else:
+            self._move_v3(pool, token1_per_token0)
+
+    def pool_price(self, pool: PoolInfo, *, base: str) -> Decimal:
+        """What one `base` token costs in the pool's other token, before fees, to 28 digits."""
+        if pool.venue == "uniswap_v2":
+            reserve0, reserve1 = self._reserves(pool)
+            ratio = Fraction(reserve1, reserve0)
+        else:
+            ratio = Fraction(self._sqrt_price(pool) ** 2, 2**192)
+        token0, token1 = self.deployment.token(pool.token0), self.deployment.token(pool.token1)
+        ratio = ratio * Fraction(10**token0.decimals, 10**token1.decimals)
+        if base == pool.token1:
+            ratio = 1 / ratio
+        return Decimal(ratio.numerator) / Decimal(ratio.denominator)
+
+    def mint(self, *, symbol: str, to: str, units: int) -> None:
+        """Give `units` base units of a token; WETH is wrapped and sent, since nobody can mint it."""
+        address = self.deployment.token(symbol).address
+        if symbol == "WETH":
+            self.chain.write(address, "deposit()", value=units)
+            self.chain.write(address, "transfer(address,uint256)", to, units)
+        else:
+            self.chain.write(address, "mint(address,uint256)", to, units)
+
+    def send_ether(self, *, to: str, wei: int) -> None:
+        """Send native coin, for gas."""
+        self.chain.send_value(to, wei=wei)
+
+    def balance(self, *, symbol: str, of: str) -> int:
+        """A token balance in base units."""
+        (balance,) = self.chain.read(
+            self.deployment.token(symbol).address, "balanceOf(address)", of, returns=["uint256"]
+        )
+        return int(balance)
+
+    def _move_v2(self, pool: PoolInfo, ratio: Fraction) -> None:
+        reserve0, reserve1 = self._reserves(pool)
+        if Fraction(reserve1, reserve0) > ratio:
+            amount = _v2_amount_in(reserve_in=reserve0, reserve_out=reserve1, out_per_in=ratio)
+            path = (pool.token0, pool.token1)
+        else:
+            amount = _v2_amount_in(reserve_in=reserve1, reserve_out=reserve0, out_per_in=1 / ratio)
+            path = (pool.token1, pool.token0)
+        if amount <= 0:
+            return
+        self.chain.write(
+            self.deployment.contracts["v2_router"],
+            "swapExactTokensForTokens(uint256,uint256,address[],address,uint256)",
+            *(amount, 0, [self.deployment.token(symbol).address for symbol in path]),
+            *(self.chain.sender, FOREVER),
+        )
+
+    def _move_v3(self, pool: PoolInfo, ratio: Fraction) -> None:
+        target, now = sqrt_price_x96(ratio), self._sqrt_price(pool)
+        if target == now:
+            return
+        # The pool stops at the limit and takes only what it needed to get there.
+        sold, bought = (pool.token0, pool.token1) if target < now else (pool.token1, pool.token0)
+        self.chain.write(
+            self.deployment.contracts["v3_router"],
+            "exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))",
+            (
+                *(self.deployment.token(sold).address, self.deployment.token(bought).address, pool.fee_pips),
+                *(self.chain.sender, FOREVER, self.balance(symbol=sold, of=self.chain.sender), 0, target),
+            ),
+        )
+
+    def _reserves(self, pool: PoolInfo) -> tuple[int, int]:
+        reserve0, reserve1, _ = self.chain.read(
+            pool.address, "getReserves()", returns=["uint112", "uint112", "uint32"]
+        )
+        return int(reserve0), int(reserve1)
+
+    def _sqrt_price(self, pool: PoolInfo) -> int:
+        slot = self.chain.read(pool.address, "slot0()", returns=["uint160", "int24"])
+        return int(slot[0])
+
+
+def _v2_amount_in(*, reserve_in: int, reserve_out: int, out_per_in: Fraction) -> int:
+    """The input after which reserves stand at `out_per_in`.
+
+    With y = k·x·R/(w·r + k·x) given out for x taken in, (R - y)/(r + x) = p is the quadratic
+    k·x² + (w + k)·r·x + w·(r² - r·R/p) = 0; its positive root is the answer.
+    """
+    r, k, w = reserve_in, _V2_KEPT, _V2_WHOLE
+    missing = Fraction(r * reserve_out) / out_per_in - r * r
+    if missing <= 0:
+        return 0
+    linear = (w + k) * r
+    return (isqrt(linear * linear + int(4 * k * w * missing)) - linear) // (2 * k)

@@ -1,0 +1,85 @@
+"""Calls and transactions from the node's unlocked accounts: enough ABI to deploy and to make a market."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from eth_abi.abi import decode, encode
+from eth_utils.abi import function_signature_to_4byte_selector
+
+from apps.sandbox.runtime.compiler import Artifact
+from apps.sandbox.runtime.errors import SandboxError
+from apps.sandbox.runtime.rpc import Rpc
+
+# The sandbox's chain has 30 million per block; the largest deployment takes under six.
+_GAS = 8_000_000
+
+
+def argument_types(signature: str) -> list[str]:
+    """`f(address,(uint24,bool)[])` has the types `address` and `(uint24,bool)[]`."""
+    inner = signature[signature.index("(") + 1 : -1]
+    types: list[str] = []
+    depth, start = 0, 0
+    for position, character in enumerate(inner + ","):
+        if character == "," and depth == 0:
+            types.append(inner[start:position])
+            start = position + 1
+        depth += {"(": 1, ")": -1}.get(character, 0)
+    return [name for name in types if name]
+
+
+def call_data(signature: str, *arguments: Any) -> str:
+    """Selector and encoded arguments as 0x hex."""
+    selector = function_signature_to_4byte_selector(signature)
+    return "0x" + (selector + encode(argument_types(signature), arguments)).hex()
+
+
+class Contracts:
+    """Reads and writes contracts as one unlocked account of the node."""
+
+    def __init__(self, rpc: Rpc, *, sender: str) -> None:
+        self.rpc = rpc
+        self.sender = sender
+
+    def read(self, address: str, signature: str, *arguments: Any, returns: Sequence[str]) -> tuple[Any, ...]:
+        """The decoded result of a call at the head."""
+        request = {"from": self.sender, "to": address, "data": call_data(signature, *arguments)}
+        answer = bytes.fromhex(self.rpc.call("eth_call", request, "latest").removeprefix("0x"))
+        return tuple(decode(list(returns), answer))
+
+    def write(self, address: str, signature: str, *arguments: Any, value: int = 0) -> dict[str, Any]:
+        """Send a transaction and answer its receipt; a revert raises `SandboxError`."""
+        return self._transact({"to": address, "data": call_data(signature, *arguments), "value": hex(value)})
+
+    def send_value(self, address: str, *, wei: int) -> dict[str, Any]:
+        """Send native coin."""
+        return self._transact({"to": address, "value": hex(wei)})
+
+    def deploy(self, artifact: Artifact, *arguments: Any) -> str:
+        """The new contract's address in lower case."""
+        inputs: list[dict[str, Any]] = next(
+            (entry["inputs"] for entry in artifact.abi if entry["type"] == "constructor"), []
+        )
+        data = artifact.bytecode + encode([entry["type"] for entry in inputs], arguments)
+        return str(self._transact({"data": "0x" + data.hex()})["contractAddress"]).lower()
+
+    def _transact(self, transaction: dict[str, Any]) -> dict[str, Any]:
+        request = {"from": self.sender, "gas": hex(_GAS), **transaction}
+        transaction_hash = self.rpc.call("eth_sendTransaction", request)
+        receipt = self._receipt(transaction_hash)
+        if int(receipt["status"], 16) != 1:
+            raise SandboxError(f"{transaction_hash} to {transaction.get('to', 'a new contract')} reverted")
+        return receipt
+
+    def _receipt(self, transaction_hash: str) -> dict[str, Any]:
+        """The receipt, mining when the node does not at once: it may mine by the clock, or not at all."""
+        pause = threading.Event()
+        for attempt in range(500):
+            receipt: dict[str, Any] | None = self.rpc.call("eth_getTransactionReceipt", transaction_hash)
+            if receipt is not None:
+                return receipt
+            if attempt % 50 == 0:
+                self.rpc.call("evm_mine")
+            else:
+                pause.wait(0.01)
+        raise SandboxError(f"{transaction_hash} was not mined")

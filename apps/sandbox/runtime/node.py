@@ -1,0 +1,75 @@
+"""Node.js, and the npm packages that the sandbox's chain is made of."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from apps.sandbox.runtime.errors import SandboxError
+from apps.sandbox.runtime.files import content_hash, file_lock, file_write
+from apps.sandbox.runtime.paths import CACHE_DIR, CONTRACTS_DIR, NODE_MODULES_DIR, REQUIREMENTS_DIR
+
+_STAMP = NODE_MODULES_DIR / ".tranche-lock-hash"
+_MANIFEST = (CONTRACTS_DIR / "package.json", CONTRACTS_DIR / "package-lock.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """Two executables of one installation."""
+
+    node: Path
+    npm: Path
+
+
+def node_find() -> Node | None:
+    """The machine's Node.js, else the wheel's beside the running Python, else None."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node and npm:
+        return Node(node=Path(node), npm=Path(npm))
+    beside = Path(sys.executable).parent
+    if (beside / "node").exists() and (beside / "npm").exists():
+        return Node(node=beside / "node", npm=beside / "npm")
+    return None
+
+
+def node_ensure() -> Node:
+    """Node.js, installed as a wheel from `requirements/node.txt` (hashes checked) where there is none."""
+    found = node_find()
+    if found is not None:
+        return found
+    with file_lock(CACHE_DIR / "node.lock"):
+        if (found := node_find()) is None:
+            requirements = str(REQUIREMENTS_DIR / "node.txt")
+            _run([sys.executable, "-m", "pip", "install", "-q", "--require-hashes", "-r", requirements])
+            found = node_find()
+    if found is None:
+        raise SandboxError("installing requirements/node.txt gave no node and npm beside the running Python")
+    return found
+
+
+def node_modules_ensure() -> Path:
+    """The installed npm packages' folder; runs `npm ci` once per lock file, also when starts race."""
+    wanted = content_hash(_MANIFEST)
+    if _stamp_read() == wanted:
+        return NODE_MODULES_DIR
+    with file_lock(CACHE_DIR / "npm.lock"):
+        if _stamp_read() != wanted:
+            _run([str(node_ensure().npm), "ci", "--no-progress", "--loglevel=error"], directory=CONTRACTS_DIR)
+            file_write(_STAMP, wanted)
+    return NODE_MODULES_DIR
+
+
+def _stamp_read() -> str | None:
+    try:
+        return _STAMP.read_text()
+    except FileNotFoundError:
+        return None
+
+
+def _run(command: list[str], *, directory: Path | None = None) -> None:
+    result = subprocess.run(
+        command, cwd=directory, check=False, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    if result.returncode != 0:
+        raise SandboxError(f"{' '.join(command)} failed ({result.returncode}):\n{result.stdout[-4000:]}")
