@@ -63,7 +63,8 @@ class ApiKey(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["prefix"], name="accounts_apikey_prefix_unique"),
             models.CheckConstraint(
-                condition=models.Q(secret_hash__regex=r"^[0-9a-f]{64}$"), name="accounts_apikey_hash_form"
+                condition=models.Q(secret_hash__regex=r"^[0-9a-f]{64}$"),
+                name="accounts_apikey_hash_form",
             ),
         ]
         indexes = [models.Index(fields=["user", "created_at", "id"], name="accounts_apikey_listing")]

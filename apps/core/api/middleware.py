@@ -1,0 +1,92 @@
+"""Around everything: the request id, the body limit, and `/api/` answering problems, never HTML."""
+
+import io
+from collections.abc import Callable
+from http import HTTPStatus
+
+import structlog
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from apps.core.api.problems import CONTENT_TYPE, Problem, problem_from_status, problem_response
+from apps.core.api.request_ids import request_id_take
+
+_API = "/api"
+REQUEST_ID_HEADER = "X-Request-Id"
+
+
+def is_api_path(path: str) -> bool:
+    return path == _API or path.startswith(f"{_API}/")
+
+
+class ProblemMiddleware:
+    """Outermost but for the metrics: whatever fails inside, an error under `/api/` leaves as a problem."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        request_id = request_id_take(request.META.get("HTTP_X_REQUEST_ID"))
+        # django-structlog and everything inside read the id that we took, not the one that was offered.
+        request.META["HTTP_X_REQUEST_ID"] = request_id
+        request.request_id = request_id  # type: ignore[attr-defined]
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            response = self._answer(request)
+        finally:
+            structlog.contextvars.clear_contextvars()
+        response[REQUEST_ID_HEADER] = request_id
+        return response
+
+    def _answer(self, request: HttpRequest) -> HttpResponseBase:
+        if not is_api_path(request.path_info):
+            return self.get_response(request)
+        refusal = self._body_refuse(request)
+        response = refusal if refusal is not None else self.get_response(request)
+        if response.status_code < HTTPStatus.BAD_REQUEST or _is_problem(response):
+            return response
+        return problem_from_status(response.status_code, request=request, answer=response.headers)
+
+    def _body_refuse(self, request: HttpRequest) -> HttpResponse | None:
+        """413 before anything parses. A chunked body has no length and is read here, to the limit."""
+        limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
+        declared = request.META.get("CONTENT_LENGTH") or ""
+        if declared:
+            if not (declared.isascii() and declared.isdigit()):
+                return problem_response(Problem(code="bad_request"), request=request)
+            # Compared as text first: a length of thousands of digits is not worth converting.
+            too_large = len(declared.lstrip("0")) > 12 or int(declared) > limit
+            return self._too_large(request, limit) if too_large else None
+        if "chunked" not in request.META.get("HTTP_TRANSFER_ENCODING", "").lower():
+            return None
+        # Django takes a body without Content-Length for an empty one; give it what was sent.
+        stream = request.META.get("wsgi.input") or io.BytesIO()
+        body = _read_up_to(stream, limit + 1)
+        if len(body) > limit:
+            return self._too_large(request, limit)
+        request.META["CONTENT_LENGTH"] = str(len(body))
+        request._stream = io.BytesIO(body)  # type: ignore[attr-defined]
+        return None
+
+    @staticmethod
+    def _too_large(request: HttpRequest, limit: int) -> HttpResponse:
+        detail = f"The body is larger than the {limit} bytes that this API takes."
+        return problem_response(Problem(code="body_too_large", detail=detail), request=request)
+
+
+def _is_problem(response: HttpResponseBase) -> bool:
+    return response.headers.get("Content-Type", "").partition(";")[0].strip() == CONTENT_TYPE
+
+
+def _read_up_to(stream: io.BufferedIOBase, size: int) -> bytes:
+    """At most `size` bytes; a stream may hand out less than asked for at a time."""
+    parts, missing = [], size
+    while missing > 0:
+        part = stream.read(missing)
+        if not part:
+            break
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,160 @@
+"""Problem documents, RFC 9457: one shape for everything that goes wrong under `/api/`.
+
+`code` is stable and machine-readable, `type` is its URN, `retryable` says whether the same request may
+succeed later, `errors` point into the body (`pointer`, RFC 6901) or name a query parameter (`parameter`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from django.http import HttpRequest, HttpResponse
+
+CONTENT_TYPE = "application/problem+json"
+# The answers that carry more than a body.
+_HEADERS_KEPT = ("Allow", "WWW-Authenticate", "Retry-After")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is fixed about a code."""
+
+    status: int
+    title: str
+    detail: str
+    retryable: bool = False
+
+
+KINDS: Mapping[str, Kind] = {
+    "bad_request": Kind(400, "Bad request", "The request cannot be understood."),
+    "malformed_json": Kind(400, "Malformed JSON", "The body is not valid JSON."),
+    "validation_failed": Kind(400, "Validation failed", "One or more values are not acceptable."),
+    "invalid_cursor": Kind(400, "Invalid cursor", "The cursor was not issued for this list."),
+    "idempotency_key_required": Kind(
+        400, "Idempotency key required", "This request moves money and needs an Idempotency-Key header."
+    ),
+    "idempotency_key_invalid": Kind(
+        400, "Idempotency key invalid", "An idempotency key is 1 to 255 visible ASCII characters."
+    ),
+    "not_authenticated": Kind(401, "Not authenticated", "Send an API key as a bearer token."),
+    "invalid_api_key": Kind(401, "Invalid API key", "The API key is unknown, revoked or expired."),
+    "permission_denied": Kind(403, "Permission denied", "You may not do this."),
+    "insufficient_scope": Kind(403, "Insufficient scope", "The API key lacks the scope that this needs."),
+    "not_found": Kind(404, "Not found", "Nothing is here, or nothing that you may see."),
+    "method_not_allowed": Kind(405, "Method not allowed", "The resource does not know this method."),
+    "not_acceptable": Kind(406, "Not acceptable", "None of the accepted media types can be produced."),
+    "conflict": Kind(409, "Conflict", "The resource is in a state that does not allow this."),
+    "request_in_progress": Kind(
+        409, "Request in progress", "A request with this idempotency key is still running.", retryable=True
+    ),
+    "body_too_large": Kind(413, "Body too large", "The body is larger than this API takes."),
+    "unsupported_media_type": Kind(415, "Unsupported media type", "Send application/json in UTF-8."),
+    "unprocessable": Kind(422, "Unprocessable", "The request is well-formed and cannot be followed."),
+    "idempotency_key_reused": Kind(
+        422, "Idempotency key reused", "This idempotency key was used with another body."
+    ),
+    "throttled": Kind(429, "Too many requests", "Slow down and try again later.", retryable=True),
+    "internal_error": Kind(500, "Internal error", "Something broke on our side.", retryable=True),
+    "unavailable": Kind(503, "Unavailable", "Something that this needs is away. Try again.", retryable=True),
+    "not_ready": Kind(503, "Not ready", "A dependency does not answer.", retryable=True),
+}
+
+# What a bare status means when nothing more is known.
+CODE_BY_STATUS: Mapping[int, str] = {
+    400: "bad_request",
+    401: "not_authenticated",
+    403: "permission_denied",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    409: "conflict",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    422: "unprocessable",
+    429: "throttled",
+    503: "unavailable",
+}
+
+
+class ProblemError(Exception):
+    """Answer this request with a problem of the catalogue."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str | None = None,
+        *,
+        errors: Sequence[Mapping[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail or KINDS[code].detail)
+        self.problem = Problem(
+            code=code,
+            detail=detail,
+            errors=tuple(errors),
+            headers=dict(headers or {}),
+            extra=dict(extra or {}),
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One problem. `status` need be given only for a code that the catalogue does not have."""
+
+    code: str
+    detail: str | None = None
+    status: int | None = None
+    errors: tuple[Mapping[str, str], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    # Extension members (RFC 9457, section 3.2), such as the checks of a readiness probe.
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> Kind:
+        known = KINDS.get(self.code)
+        if known is not None:
+            return known
+        status = self.status or 400
+        generic = KINDS.get(CODE_BY_STATUS.get(status, ""))
+        title = generic.title if generic else HTTPStatus(status).phrase
+        return Kind(status, title, title, retryable=bool(generic and generic.retryable))
+
+
+def problem_document(problem: Problem, *, request: HttpRequest) -> dict[str, Any]:
+    """The document's members in the order in which people read them."""
+    kind = problem.kind
+    return {
+        "type": f"urn:tranche:problem:{problem.code}",
+        "title": kind.title,
+        "status": problem.status or kind.status,
+        "detail": problem.detail or kind.detail,
+        "instance": quote(request.path, safe="/:@-._~!$&'()*+,;="),
+        "code": problem.code,
+        "retryable": kind.retryable,
+        "request_id": getattr(request, "request_id", ""),
+        "errors": [dict(error) for error in problem.errors],
+        **problem.extra,
+    }
+
+
+def problem_response(problem: Problem, *, request: HttpRequest) -> HttpResponse:
+    """The answer: never rendered by a view's own renderer, so that it looks the same from everywhere."""
+    document = problem_document(problem, request=request)
+    response = HttpResponse(orjson.dumps(document), status=document["status"], content_type=CONTENT_TYPE)
+    response["Cache-Control"] = "no-store"
+    for name, value in problem.headers.items():
+        response[name] = value
+    return response
+
+
+def problem_from_status(status: int, *, request: HttpRequest, answer: Mapping[str, str]) -> HttpResponse:
+    """A problem in place of somebody else's error answer, whose body may tell internals and is dropped."""
+    code = "internal_error" if status >= 500 and status != HTTPStatus.SERVICE_UNAVAILABLE else ""
+    code = code or CODE_BY_STATUS.get(status, "bad_request")
+    headers = {name: answer[name] for name in _HEADERS_KEPT if name in answer}
+    fixed = None if KINDS[code].status == status else status
+    return problem_response(Problem(code=code, status=fixed, headers=headers), request=request)
