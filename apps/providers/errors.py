@@ -15,7 +15,14 @@ class NoRoute(Retryable):
 
 
 class QuoteUnusableError(Exception):
-    """One route's answer cannot be used; the other routes may still serve. Never leaves this app."""
+    """One route's answer cannot be used; the other routes may still serve. Never leaves this app.
+
+    `faulty` says whether the venue itself misbehaved, or merely has too little for this amount.
+    """
+
+    def __init__(self, message: str, *, faulty: bool = False) -> None:
+        super().__init__(message)
+        self.faulty = faulty
 
 
 class RouteInvalid(Terminal):

@@ -1,0 +1,37 @@
+"""The only place of this app that speaks to a chain: several reads at one block, in one batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+from apps.chain import services as chain
+
+
+@dataclass(frozen=True, slots=True)
+class ChainView:
+    """Answers that were all true at one block. An answer of None is a call that reverted.
+
+    `gas_price_units` is what a unit of gas costs at that block, in the network's native base units.
+    """
+
+    block_number: int
+    block_at: datetime
+    gas_price_units: int
+    answers: list[bytes | None]
+
+
+def chain_view(*, network_id: UUID, calls: Sequence[tuple[str, str]]) -> ChainView:
+    """The latest block and `calls` ((contract, call data) pairs) read at it; raises chain's retryable errors."""
+    block = chain.block_read(network_id=network_id)
+    answers = chain.calls_read(
+        network_id=network_id,
+        calls=[chain.Call(to=to, data=data) for to, data in calls],
+        block=block.number,
+    )
+    return ChainView(
+        block_number=block.number,
+        block_at=datetime.fromtimestamp(block.timestamp, tz=UTC),
+        gas_price_units=block.base_fee_units,
+        answers=[answer if isinstance(answer, bytes) else None for answer in answers],
+    )

@@ -1,0 +1,127 @@
+"""Approvals: a venue's router may take a bounded amount of a token from our wallet, and no more."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django.db import transaction
+
+from apps.chain import abi
+from apps.chain.models import OutboundTransaction, Wallet
+from apps.chain.services import transaction_request
+from apps.core.errors import NotFound, Retryable
+from apps.providers import selectors
+from apps.providers.client import chain_view
+from apps.providers.models import Venue, VenueAllowance
+from apps.providers.selectors import MarketSpec
+
+# One approval serves about this many swaps of the same size. Unlimited approvals are common and hand the
+# whole balance to a router's bug; one per swap would double the gas.
+COVER_SWAPS = 16
+_APPROVE_GAS = 80_000
+
+
+@dataclass(frozen=True, slots=True)
+class AllowanceState:
+    """Whether a swap may go now; if not, the approval that is under way (`notify` rings on its changes)."""
+
+    ready: bool
+    allowance_units: int
+    transaction_id: UUID | None = None
+
+
+def allowance_ensure(
+    *,
+    venue_id: UUID,
+    market_id: UUID,
+    wallet_id: UUID,
+    amount_units: int,
+    pending_units: int = 0,
+    notify: str = "",
+) -> AllowanceState:
+    """See that the venue's router may take `amount_units` of the market's sold token; ask for it if not.
+
+    `pending_units` is what swaps already sent through the same router will still take. Idempotent: while an
+    approval is under way every call returns it. Raises `NotFound`, and `Retryable` when the chain is away.
+    One round trip to the chain, outside the transaction.
+    """
+    market = selectors.market_spec_get(market_id=market_id)
+    venue = Venue.objects.filter(pk=venue_id).first()
+    wallet = Wallet.objects.filter(pk=wallet_id).first()
+    if venue is None or wallet is None:
+        raise NotFound("No such venue or wallet.")
+    allowance_units, seen_block = _allowance_read(market, venue.router_address, wallet.address)
+    needed_units = amount_units + pending_units
+    if allowance_units >= needed_units:
+        return AllowanceState(ready=True, allowance_units=allowance_units)
+    with transaction.atomic():
+        return _approval_request(
+            market,
+            venue,
+            wallet,
+            allowance_units=allowance_units,
+            wanted_units=pending_units + amount_units * COVER_SWAPS,
+            seen_block=seen_block,
+            notify=notify,
+        )
+
+
+def _allowance_read(market: MarketSpec, router: str, owner: str) -> tuple[int, int]:
+    view = chain_view(
+        network_id=market.network_id,
+        calls=[(market.sold_token, abi.call_data("allowance(address,address)", [owner, router]))],
+    )
+    (answer,) = view.answers
+    if answer is None:
+        raise Retryable(f"{market.sold_code} does not tell its allowance")
+    return int(abi.decode(["uint256"], answer)[0]), view.block_number
+
+
+def _approval_request(
+    market: MarketSpec,
+    venue: Venue,
+    wallet: Wallet,
+    *,
+    allowance_units: int,
+    wanted_units: int,
+    seen_block: int,
+    notify: str,
+) -> AllowanceState:
+    row = _row_lock(venue_id=venue.pk, asset_id=market.sold_asset_id, wallet_id=wallet.pk)
+    last = row.transaction
+    if last is not None and _still_counts(last, seen_block):
+        return AllowanceState(ready=False, allowance_units=allowance_units, transaction_id=last.pk)
+    row.round += 1
+    reference = f"allowance:{row.pk}:{row.round}"
+    if allowance_units > 0:
+        # Some tokens (USDT) refuse to change an allowance that is not zero.
+        _approve(market, venue, wallet, units=0, reference=f"{reference}:reset", notify="")
+    row.transaction = _approve(market, venue, wallet, units=wanted_units, reference=reference, notify=notify)
+    row.save(update_fields=["round", "transaction"])
+    return AllowanceState(ready=False, allowance_units=allowance_units, transaction_id=row.transaction.pk)
+
+
+def _row_lock(*, venue_id: UUID, asset_id: UUID, wallet_id: UUID) -> VenueAllowance:
+    """The row that serializes approvals of one router for one token of one wallet, locked."""
+    key = {"venue_id": venue_id, "asset_id": asset_id, "wallet_id": wallet_id}
+    VenueAllowance.objects.bulk_create([VenueAllowance(**key)], ignore_conflicts=True)
+    return VenueAllowance.objects.select_for_update(of=("self",)).select_related("transaction").get(**key)
+
+
+def _still_counts(last: OutboundTransaction, seen_block: int) -> bool:
+    """Under way, or mined after the block at which the allowance was read: the reading was too early."""
+    return not last.is_final or (last.block_number is not None and last.block_number > seen_block)
+
+
+def _approve(
+    market: MarketSpec, venue: Venue, wallet: Wallet, *, units: int, reference: str, notify: str
+) -> OutboundTransaction:
+    return transaction_request(
+        network_id=market.network_id,
+        wallet_id=wallet.pk,
+        to=market.sold_token,
+        data=abi.call_data("approve(address,uint256)", [venue.router_address, units]),
+        gas_limit=_APPROVE_GAS,
+        purpose="allowance",
+        reference=reference,
+        notify=notify,
+    )
