@@ -140,7 +140,8 @@ def test_manual_mining_keeps_a_transaction_waiting_until_dropped_or_mined(
 
 
 def test_reorg_takes_a_transaction_out_of_the_chain(chain_node: Anvil, deployment: Deployment) -> None:
-    sent = chain_node.rpc.call("eth_sendTransaction", {**TRANSFER, "from": deployment.accounts[2]})
+    receipt = Contracts(chain_node.rpc, sender=deployment.accounts[2]).send_value(TRANSFER["to"], wei=1)
+    sent = receipt["transactionHash"]
     chain_node.mine(blocks=2)
     head = chain_node.block("latest")
 
@@ -190,7 +191,7 @@ def test_the_chain_goes_on_after_a_restart(tmp_path: Path) -> None:
     node = Anvil(tmp_path, state=tmp_path / "state.json")
     node.start()
     account = node.rpc.call("eth_accounts")[0]
-    sent = node.rpc.call("eth_sendTransaction", {**TRANSFER, "from": account})
+    sent = Contracts(node.rpc, sender=account).send_value(TRANSFER["to"], wei=1)["transactionHash"]
     node.restart()
     try:
         assert node.block_number() == 1

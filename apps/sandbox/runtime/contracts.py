@@ -72,14 +72,13 @@ class Contracts:
         return receipt
 
     def _receipt(self, transaction_hash: str) -> dict[str, Any]:
-        """The receipt, mining when the node does not at once: it may mine by the clock, or not at all."""
+        """The receipt, mining a block when the node mines by the clock or not at all."""
+        if not self.rpc.call("anvil_getAutomine"):
+            self.rpc.call("evm_mine")
         pause = threading.Event()
-        for attempt in range(500):
+        for _ in range(1_000):
             receipt: dict[str, Any] | None = self.rpc.call("eth_getTransactionReceipt", transaction_hash)
             if receipt is not None:
                 return receipt
-            if attempt % 50 == 0:
-                self.rpc.call("evm_mine")
-            else:
-                pause.wait(0.01)
+            pause.wait(0.005)
         raise SandboxError(f"{transaction_hash} was not mined")
