@@ -1,0 +1,266 @@
+"""The only way money moves: accounts are opened, locked in id order, and journals posted whole.
+
+Everything here is set-based: a call makes a fixed number of statements, whatever the number of journals. The
+database checks everything again (migration 0002); the checks made here give better errors, and earlier.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from apps.core import clock
+from apps.core.errors import NotFound
+from apps.core.ids import uuid7_many, uuid7_time
+from apps.ledger import domain, posting
+from apps.ledger.domain import AccountKey, AccountKind, JournalDraft, Posting, PostResult
+from apps.ledger.errors import AlreadyReversed, InsufficientFunds, JournalInvalid, ReferenceReused
+from apps.ledger.models import NIL, Entry, Journal
+
+# Bounds the memory of one statement on both sides; more drafts take more statements of the same transaction.
+JOURNALS_PER_STATEMENT = 5_000
+
+_FIND = """
+SELECT key.position, account.id
+FROM unnest(%s::text[], %s::uuid[], %s::uuid[], %s::text[]) WITH ORDINALITY
+    AS key (kind, asset_id, owner_id, ref, position)
+JOIN ledger_account AS account ON account.owner_id = key.owner_id AND account.asset_id = key.asset_id
+    AND account.kind = key.kind AND account.ref = key.ref
+UNION ALL
+SELECT key.position, account.id
+FROM unnest(%s::text[], %s::uuid[], %s::uuid[], %s::text[]) WITH ORDINALITY
+    AS key (kind, asset_id, owner_id, ref, position)
+JOIN ledger_account AS account ON account.owner_id IS NULL AND account.asset_id = key.asset_id
+    AND account.kind = key.kind AND account.ref = key.ref
+WHERE key.owner_id IS NULL
+"""
+
+_OPEN = """
+INSERT INTO ledger_account (id, kind, asset_id, owner_id, ref, created_at)
+SELECT id, kind, asset_id, owner_id, ref, %s
+FROM unnest(%s::uuid[], %s::text[], %s::uuid[], %s::uuid[], %s::text[])
+    AS fresh (id, kind, asset_id, owner_id, ref)
+ON CONFLICT DO NOTHING
+"""
+
+# Not FOR UPDATE: that would also block foreign keys that point at an account, which changes nothing they read.
+_LOCK = """
+SELECT id, asset_id, kind, balance_units, last_entry_id FROM ledger_account
+WHERE id = ANY (%s::uuid[]) ORDER BY id FOR NO KEY UPDATE
+"""
+
+_KNOWN = "SELECT reference, fingerprint FROM ledger_journal WHERE reference = ANY (%s::text[])"
+
+
+@dataclass(slots=True)
+class _Locked:
+    asset_id: UUID
+    credit_normal: bool
+    balance_units: int
+
+
+@dataclass(slots=True)
+class _Prepared:
+    draft: JournalDraft
+    net: dict[UUID, int]
+    metadata_json: str
+    fingerprint: bytes
+
+
+def accounts_open(*, keys: Iterable[AccountKey]) -> dict[AccountKey, UUID]:
+    """Ids of the accounts of `keys`, opening those that do not exist. One statement when all do, else three.
+
+    Raises `ValueError` when a person's account has no owner or a platform's has one.
+    """
+    wanted = sorted(set(keys), key=lambda key: (str(key.owner_id), str(key.asset_id), key.kind, key.ref))
+    for key in wanted:
+        if (key.owner_id is not None) != (AccountKind(key.kind) in domain.PERSONAL):
+            raise ValueError(f"an account of kind {key.kind} {'needs an' if key.owner_id is None else 'has no'} owner")
+    found = _accounts_find(wanted)
+    missing = [key for key in wanted if key not in found]
+    if missing:
+        with connection.cursor() as cursor:
+            # In key order, so that two callers that open the same accounts wait for each other in one direction.
+            cursor.execute(_OPEN, [clock.now(), uuid7_many(len(missing)), *_key_columns(missing)])
+        found |= _accounts_find(missing)
+    return found
+
+
+def balances_lock(*, account_ids: Collection[UUID]) -> dict[UUID, int]:
+    """Balances in units by account, locked in id order until the transaction ends; unknown ids are left out.
+
+    Call it once, with every account that the transaction will touch, before deciding anything on a balance: a
+    second call may lock in the opposite order of somebody else's, which PostgreSQL ends as a deadlock.
+    Raises `TransactionManagementError` outside a transaction.
+    """
+    locked, _ = _accounts_lock(account_ids)
+    return {account_id: account.balance_units for account_id, account in locked.items()}
+
+
+def journals_post(*, drafts: Sequence[JournalDraft]) -> PostResult:
+    """Post all of `drafts`, in their order, or none.
+
+    Idempotent: a draft whose reference was posted with the same content is skipped and counted as repeated.
+    Locks the accounts of all drafts in id order first. Raises `JournalInvalid` (does not balance, unknown
+    account, empty), `ReferenceReused` (known reference, other content), `InsufficientFunds` (the first journal
+    that would take an account past zero at its turn, repeated ones aside).
+    """
+    with transaction.atomic():
+        return _journals_post(drafts)
+
+
+def journal_reverse(*, journal_id: UUID, reason: str) -> UUID:
+    """Post the exact opposite of a journal, once; returns the reversal's id, the same one on every further call.
+
+    Raises `NotFound`, `AlreadyReversed` when the journal is a reversal itself, `InsufficientFunds` when what it
+    gave was spent since.
+    """
+    with transaction.atomic():
+        original = Journal.objects.filter(id=journal_id).first()
+        if original is None:
+            raise NotFound("No such journal.")
+        if original.reverses_id is not None:
+            raise AlreadyReversed("A reversal is not reversed: post what is meant instead.")
+        entries = list(Entry.objects.filter(journal_id=journal_id).order_by("id"))
+        # Two reversals of one journal meet at its accounts' locks; the second then sees the first's journal.
+        balances_lock(account_ids={entry.account_id for entry in entries})
+        existing = Journal.objects.filter(reverses_id=journal_id).values_list("id", flat=True).first()
+        if existing is not None:
+            return existing
+        draft = JournalDraft(
+            kind="reversal",
+            reference=f"reversal:{journal_id}",
+            postings=[Posting(entry.account_id, -entry.amount_units) for entry in entries],
+            metadata={"reason": reason, "kind": original.kind, "reference": original.reference},
+            reverses_id=journal_id,
+        )
+        _journals_post([draft])
+        return Journal.objects.values_list("id", flat=True).get(reverses_id=journal_id)
+
+
+def _journals_post(drafts: Sequence[JournalDraft]) -> PostResult:
+    prepared, repeated = _prepare(drafts)
+    if not prepared:
+        return PostResult(0, repeated)
+    locked, newest = _accounts_lock({account_id for item in prepared for account_id in item.net})
+    # Looked up under the locks: whoever posts the same content holds them or has committed.
+    fresh = _drop_known(prepared)
+    repeated += len(prepared) - len(fresh)
+    if not fresh:
+        return PostResult(0, repeated)
+    _check_balanced(fresh, locked)
+
+    # Ids carry the time of posting and must rise per account even when this machine's clock is behind.
+    posted_at = max(clock.now(), uuid7_time(newest) + timedelta(milliseconds=1))
+    ids = iter(uuid7_many(sum(1 + len(item.net) for item in fresh), posted_at))
+    with connection.cursor() as cursor:
+        for start in range(0, len(fresh), JOURNALS_PER_STATEMENT):
+            journals: list[str] = []
+            entries: list[str] = []
+            for item in fresh[start : start + JOURNALS_PER_STATEMENT]:
+                journal_id = next(ids).hex
+                journals.append(
+                    posting.journal_row(
+                        journal_id, item.draft, item.fingerprint, item.metadata_json, posted_at.isoformat()
+                    )
+                )
+                for account_id, units in item.net.items():
+                    account = locked[account_id]
+                    balance = account.balance_units + units
+                    if balance < 0 if account.credit_normal else balance > 0:
+                        raise InsufficientFunds(
+                            account_id=account_id,
+                            balance_units=account.balance_units,
+                            amount_units=units,
+                            reference=item.draft.reference,
+                        )
+                    account.balance_units = balance
+                    entries.append(
+                        f"{next(ids).hex}\t{journal_id}\t{account_id.hex}\t{account.asset_id.hex}\t{units}\t{balance}\n"
+                    )
+            posting.copy_in(cursor, journals, entries)
+    return PostResult(len(fresh), repeated)
+
+
+def _prepare(drafts: Sequence[JournalDraft]) -> tuple[list[_Prepared], int]:
+    """Net, fingerprinted drafts, each reference once, and how many were said twice."""
+    prepared: dict[str, _Prepared] = {}
+    repeated = 0
+    for draft in drafts:
+        posting.draft_check(draft)
+        net = domain.postings_net(draft.postings)
+        if not net:
+            raise JournalInvalid(f"journal {draft.reference!r} moves nothing")
+        metadata_json = domain.metadata_encode(draft.metadata)
+        fingerprint = domain.content_fingerprint(
+            kind=draft.kind,
+            net=net,
+            metadata_json=metadata_json,
+            reverses=str(draft.reverses_id) if draft.reverses_id else "",
+        )
+        before = prepared.get(draft.reference)
+        if before is None:
+            prepared[draft.reference] = _Prepared(draft, net, metadata_json, fingerprint)
+        elif before.fingerprint == fingerprint:
+            repeated += 1
+        else:
+            raise ReferenceReused(draft.reference)
+    return list(prepared.values()), repeated
+
+
+def _drop_known(prepared: list[_Prepared]) -> list[_Prepared]:
+    with connection.cursor() as cursor:
+        cursor.execute(_KNOWN, [[item.draft.reference for item in prepared]])
+        known = {reference: bytes(fingerprint) for reference, fingerprint in cursor.fetchall()}
+    if not known:
+        return prepared
+    for item in prepared:
+        if known.get(item.draft.reference, item.fingerprint) != item.fingerprint:
+            raise ReferenceReused(item.draft.reference)
+    return [item for item in prepared if item.draft.reference not in known]
+
+
+def _check_balanced(prepared: list[_Prepared], locked: Mapping[UUID, _Locked]) -> None:
+    for item in prepared:
+        sums: dict[UUID, int] = {}
+        for account_id, units in item.net.items():
+            account = locked.get(account_id)
+            if account is None:
+                raise JournalInvalid(f"journal {item.draft.reference!r} names unknown account {account_id}")
+            sums[account.asset_id] = sums.get(account.asset_id, 0) + units
+        if any(sums.values()):
+            raise JournalInvalid(f"journal {item.draft.reference!r} does not sum to zero per asset")
+
+
+def _accounts_lock(account_ids: Collection[UUID]) -> tuple[dict[UUID, _Locked], UUID]:
+    """The accounts, locked, and the newest entry id among them."""
+    if not connection.in_atomic_block:
+        raise transaction.TransactionManagementError("balances are locked inside a transaction")
+    locked: dict[UUID, _Locked] = {}
+    newest = NIL
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK, [list(account_ids)])
+        for account_id, asset_id, kind, balance, last_entry_id in cursor.fetchall():
+            locked[account_id] = _Locked(asset_id, kind not in domain.DEBIT_NORMAL, int(balance))
+            newest = max(newest, last_entry_id)
+    return locked, newest
+
+
+def _key_columns(keys: Sequence[AccountKey]) -> list[list[object]]:
+    return [
+        [str(key.kind) for key in keys],
+        [key.asset_id for key in keys],
+        [key.owner_id for key in keys],
+        [key.ref for key in keys],
+    ]
+
+
+def _accounts_find(keys: Sequence[AccountKey]) -> dict[AccountKey, UUID]:
+    if not keys:
+        return {}
+    columns = _key_columns(keys)
+    with connection.cursor() as cursor:
+        cursor.execute(_FIND, [*columns, *columns])
+        return {keys[position - 1]: account_id for position, account_id in cursor.fetchall()}
