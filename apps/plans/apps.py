@@ -4,3 +4,6 @@ from django.apps import AppConfig
 class PlansConfig(AppConfig):
     name = "apps.plans"
     label = "plans"
+
+    def ready(self) -> None:
+        from apps.plans import invariants, kinds  # noqa: F401 — registers both

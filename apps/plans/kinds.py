@@ -1,0 +1,25 @@
+"""The main job's kinds of work, in the order of its steps. Names are also those of bells and tasks."""
+
+from apps.core.work import Work, register
+from apps.plans.models import Batch, BatchState, Plan, PlanState, Slot, SlotState
+from apps.plans.steps.batching import slots_batch
+from apps.plans.steps.opening import slots_open
+from apps.plans.steps.pricing import batch_price, batches_without_quote
+from apps.plans.steps.reserving import slots_reserve
+from apps.plans.steps.settling import batch_settle
+
+OPEN = register(Work("plans.open", Plan, (PlanState.ACTIVE,), advance=slots_open, chunk=2_500))
+RESERVE = register(Work("plans.reserve", Slot, (SlotState.OPEN,), advance=slots_reserve, chunk=2_500))
+BATCH = register(Work("plans.batch", Slot, (SlotState.RESERVED,), advance=slots_batch, chunk=10_000))
+PRICE = register(
+    Work(
+        "plans.price",
+        Batch,
+        (BatchState.PRICING,),
+        perform=batch_price,
+        on_bury=batches_without_quote,
+        chunk=1,
+        lease_seconds=60.0,
+    )
+)
+SETTLE = register(Work("plans.settle", Batch, (BatchState.SENDING,), perform=batch_settle, chunk=1))

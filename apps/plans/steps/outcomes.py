@@ -1,0 +1,199 @@
+"""How a slot ends without a buy: its hold goes back, its plan is told, an event is written. All set-based."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import orjson
+from django.db.models import F, QuerySet
+
+from apps.core import bulk, clock, work
+from apps.events.services import EventDraft, events_publish
+from apps.ledger.domain import AccountKey, AccountKind, release
+from apps.ledger.services import accounts_open, journals_post
+from apps.plans.models import Plan, PlanState, Slot, SlotReason, SlotState
+
+# After this many misses in a row for want of funds a plan pauses (design.md, “Funds”).
+MISSES_BEFORE_PAUSE = 3
+
+
+@dataclass(frozen=True)
+class Closure:
+    """A slot that ends unbought: why, and the facts that belong in its decision record."""
+
+    slot: Slot
+    state: SlotState
+    reason: SlotReason
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """What a step needs to know of a slot's plan, read once per chunk."""
+
+    state: str
+    name: str
+    fee_tier: str
+    sold_asset_id: UUID
+    bought_asset_id: UUID
+    market_enabled: bool
+    min_trade_units: int
+
+
+def plans_locked(plan_ids: set[UUID]) -> dict[UUID, PlanFacts]:
+    """Lock plans in id order and read what the steps need: one query.
+
+    Steps lock slots first, then plans, then ledger accounts, then event heads; the API locks one plan only.
+    """
+    rows = (
+        Plan.objects.select_for_update(of=("self",))
+        .filter(pk__in=plan_ids)
+        .order_by("pk")
+        .values_list(
+            "pk",
+            "state",
+            "name",
+            "owner__fee_tier",
+            "market__sold_asset_id",
+            "market__bought_asset_id",
+            "market__enabled",
+            "market__min_trade_units",
+        )
+    )
+    return {row[0]: PlanFacts(*row[1:]) for row in rows}
+
+
+def closure_for_plan(slot: Slot, plan: PlanFacts) -> Closure | None:
+    """The closure that a plan or market which is no longer live asks for, if any."""
+    if plan.state == PlanState.PAUSED:
+        return Closure(slot, SlotState.SKIPPED, SlotReason.PLAN_PAUSED)
+    if plan.state == PlanState.CANCELLED:
+        return Closure(slot, SlotState.SKIPPED, SlotReason.PLAN_CANCELLED)
+    if not plan.market_enabled:
+        return Closure(slot, SlotState.SKIPPED, SlotReason.MARKET_DISABLED)
+    return None
+
+
+def slots_close(closures: Sequence[Closure], plans: dict[UUID, PlanFacts]) -> None:
+    """End slots unbought. Their plans are already locked by `plans_locked`.
+
+    Holds of reserved or batched slots are released; amounts go back to their plans' budgets; a plan that misses too often for want of funds pauses; one event per slot tells the owner.
+    """
+    if not closures:
+        return
+    now = clock.now()
+    _release_holds([c.slot for c in closures if c.slot.state != SlotState.OPEN], plans)
+    bulk.update(
+        "plans_slot",
+        [c.slot.pk for c in closures],
+        {
+            "state": ("text", [c.state.value for c in closures]),
+            "reason": ("text", [c.reason.value for c in closures]),
+            "decision": ("jsonb", [orjson.dumps({**c.slot.decision, **c.facts}).decode() for c in closures]),
+        },
+        constants={"closed_at": now},
+        also=work.STEPPED,
+    )
+    misses = _count_on_plans(closures)
+    events_publish([_event(closure, plans[closure.slot.plan_id], misses) for closure in closures])
+    _pause_unfunded([plan_id for plan_id, count in misses.items() if count >= MISSES_BEFORE_PAUSE])
+
+
+def _release_holds(slots: list[Slot], plans: dict[UUID, PlanFacts]) -> None:
+    if not slots:
+        return
+    held = {s.pk: AccountKey(AccountKind.HELD, plans[s.plan_id].sold_asset_id, s.owner_id) for s in slots}
+    free = {s.pk: AccountKey(AccountKind.AVAILABLE, plans[s.plan_id].sold_asset_id, s.owner_id) for s in slots}
+    accounts = accounts_open(keys={*held.values(), *free.values()})
+    journals_post(
+        drafts=[
+            release(
+                reference=f"slot:{slot.pk}:release",
+                available_id=accounts[free[slot.pk]],
+                held_id=accounts[held[slot.pk]],
+                units=slot.amount_units,
+            )
+            for slot in slots
+        ]
+    )
+
+
+def _count_on_plans(closures: Sequence[Closure]) -> dict[UUID, int]:
+    """Give amounts back to the budgets and count misses; returns the misses in a row of plans that missed."""
+    amounts: dict[UUID, int] = defaultdict(int)
+    missed: dict[UUID, int] = defaultdict(int)
+    for closure in closures:
+        amounts[closure.slot.plan_id] += closure.slot.amount_units
+        missed[closure.slot.plan_id] += closure.reason == SlotReason.INSUFFICIENT_FUNDS
+    ids = list(amounts)
+    bulk.update(
+        "plans_plan",
+        ids,
+        {
+            "committed_units": ("numeric", [amounts[plan_id] for plan_id in ids]),
+            "misses_in_a_row": ("int", [missed[plan_id] for plan_id in ids]),
+        },
+        signs={"committed_units": -1, "misses_in_a_row": 1},
+    )
+    unfunded = [plan_id for plan_id in ids if missed[plan_id]]
+    return dict(Plan.objects.filter(pk__in=unfunded).values_list("pk", "misses_in_a_row"))
+
+
+def _event(closure: Closure, plan: PlanFacts, misses: dict[UUID, int]) -> EventDraft:
+    slot = closure.slot
+    payload = {
+        "plan_id": str(slot.plan_id),
+        "plan_name": plan.name,
+        "slot_id": str(slot.pk),
+        "number": slot.number,
+        "scheduled_at": slot.scheduled_at.isoformat(),
+        "reason": closure.reason.value,
+        "amount_units": str(slot.amount_units),
+    }
+    if closure.reason == SlotReason.INSUFFICIENT_FUNDS:
+        # The first miss is the one to tell the owner of; readers look at this number.
+        payload["misses_in_a_row"] = misses[slot.plan_id]
+    topic = "execution.failed" if closure.state == SlotState.FAILED else "execution.skipped"
+    return EventDraft(topic, "person", slot.owner_id, payload, "slot", slot.pk)
+
+
+def _pause_unfunded(plan_ids: list[UUID]) -> None:
+    if not plan_ids:
+        return
+    paused = list(Plan.objects.filter(pk__in=plan_ids, state=PlanState.ACTIVE))
+    _change_state(Plan.objects.filter(pk__in=[p.pk for p in paused]), PlanState.PAUSED, "insufficient_funds")
+    events_publish(
+        [
+            EventDraft(
+                "plan.paused",
+                "person",
+                plan.owner_id,
+                {"plan_id": str(plan.pk), "plan_name": plan.name, "reason": "insufficient_funds"},
+                "plan",
+                plan.pk,
+            )
+            for plan in paused
+        ]
+    )
+
+
+def _change_state(plans: "QuerySet[Plan]", state: PlanState, reason: str) -> None:
+    plans.update(state=state, state_reason=reason, updated_at=clock.now())
+
+
+def plans_complete_spent(plan_ids: set[UUID]) -> None:
+    """Complete those of the (locked) plans whose budget is spent and that have nothing in flight."""
+    spent = list(
+        Plan.objects.filter(pk__in=plan_ids, state=PlanState.ACTIVE, committed_units=F("total_budget_units"))
+        .exclude(slots__state__in=[SlotState.OPEN, SlotState.RESERVED, SlotState.BATCHED])
+    )
+    if spent:
+        _change_state(Plan.objects.filter(pk__in=[p.pk for p in spent]), PlanState.COMPLETED, "budget_spent")
+        events_publish([plan_completed(plan, "budget_spent") for plan in spent])
+
+
+def plan_completed(plan: Plan, reason: str) -> EventDraft:
+    payload = {"plan_id": str(plan.pk), "plan_name": plan.name, "reason": reason}
+    return EventDraft("plan.completed", "person", plan.owner_id, payload, "plan", plan.pk)
