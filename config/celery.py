@@ -54,3 +54,11 @@ app.conf.update(
     beat_max_loop_interval=1,
 )
 app.autodiscover_tasks(["workers"], related_name="tasks")
+
+
+@app.on_after_finalize.connect
+def _schedule(sender: Celery, **_: object) -> None:
+    """Late, because the table of queues is filled when the tasks are registered."""
+    from workers.schedule import beat_schedule
+
+    sender.conf.beat_schedule = beat_schedule()

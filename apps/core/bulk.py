@@ -44,9 +44,7 @@ def update(
     if not ids:
         return 0
     forms = {None: "{0} = new.{0}", 1: "{0} = t.{0} + new.{0}", -1: "{0} = t.{0} - new.{0}"}
-    assignments = [
-        sql.SQL(forms[(signs or {}).get(name)]).format(sql.Identifier(name)) for name in columns
-    ]
+    assignments = [sql.SQL(forms[(signs or {}).get(name)]).format(sql.Identifier(name)) for name in columns]
     parameters: list[Any] = []
     for name, value in (constants or {}).items():
         assignments.append(sql.SQL("{} = %s").format(sql.Identifier(name)))

@@ -43,4 +43,6 @@ def uuid7_floor(at: datetime) -> uuid.UUID:
 def uuid7_time(value: uuid.UUID) -> datetime:
     """The instant inside a UUIDv7, to the millisecond, in UTC."""
     milliseconds = value.int >> 80
-    return datetime.fromtimestamp(milliseconds // 1000, tz=UTC).replace(microsecond=milliseconds % 1000 * 1000)
+    return datetime.fromtimestamp(milliseconds // 1000, tz=UTC).replace(
+        microsecond=milliseconds % 1000 * 1000
+    )

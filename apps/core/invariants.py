@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
-
 @dataclass(frozen=True)
 class Verdict:
     """One invariant's outcome: no violations means that it holds. `facts` says what was looked at."""

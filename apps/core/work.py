@@ -233,7 +233,9 @@ def _advance(claim: Claim[T], ids: list[Any]) -> None:
         # The database itself: nothing can be recorded now. The lease runs out and the rows are claimed again.
         raise
     except Exception as error:  # noqa: BLE001 — whatever it is, it must not take the other rows along
-        logger.warning("chunk failed, bisecting", extra={"work": work.name, "rows": len(ids), "error": repr(error)})
+        logger.warning(
+            "chunk failed, bisecting", extra={"work": work.name, "rows": len(ids), "error": repr(error)}
+        )
         middle = len(ids) // 2
         _advance(claim, ids[:middle])
         _advance(claim, ids[middle:])
@@ -255,7 +257,9 @@ def _fail(claim: Claim[T], error: Exception) -> None:
     level = logging.INFO if isinstance(error, Retryable) else logging.ERROR
     logger.log(level, "work failed", extra={"work": work.name, "rows": len(claim.ids)}, exc_info=error)
     with claim.locked() as rows:
-        hopeless = [row.pk for row in rows if isinstance(error, Terminal) or row.attempts >= work.max_attempts]
+        hopeless = [
+            row.pk for row in rows if isinstance(error, Terminal) or row.attempts >= work.max_attempts
+        ]
         again = [row.pk for row in rows if row.pk not in set(hopeless)]
         if hopeless:
             _bury(work, hopeless, message)
@@ -291,7 +295,9 @@ def _bury(work: Work[T], ids: list[Any], message: str) -> None:
         ).format(table=work.table),
         {"ids": ids, "now": clock.now(), "error": message[:2000]},
     )
-    logger.error("work buried", extra={"work": work.name, "ids": [str(pk) for pk in ids], "error": message[:200]})
+    logger.error(
+        "work buried", extra={"work": work.name, "ids": [str(pk) for pk in ids], "error": message[:200]}
+    )
     if work.on_bury is not None:
         work.on_bury(list(work.model._default_manager.filter(pk__in=ids).order_by("pk")))
 

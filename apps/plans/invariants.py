@@ -33,7 +33,10 @@ def slots_one_outcome() -> Finding:
             """,
             [_LIMIT],
         )
-        bad = [f"slot {row[0]} ({row[1]}): {row[2]} purchases, {row[3]} holds, {row[4]} releases" for row in cursor]
+        bad = [
+            f"slot {row[0]} ({row[1]}): {row[2]} purchases, {row[3]} holds, {row[4]} releases"
+            for row in cursor
+        ]
         cursor.execute("SELECT count(*), count(*) FILTER (WHERE closed_at IS NOT NULL) FROM plans_slot")
         total, final = cursor.fetchone()
     return Finding(bad, {"slots": total, "final": final})

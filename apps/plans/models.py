@@ -178,7 +178,8 @@ class Batch(WorkItem):
         constraints = [
             models.CheckConstraint(condition=Q(state__in=BatchState.values), name="plans_batch_state"),
             models.CheckConstraint(
-                condition=~Q(state="sending") | Q(transaction__isnull=False), name="plans_batch_sending_has_tx"
+                condition=~Q(state="sending") | Q(transaction__isnull=False),
+                name="plans_batch_sending_has_tx",
             ),
             models.CheckConstraint(
                 condition=~Q(state="settled")

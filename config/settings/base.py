@@ -32,6 +32,7 @@ INSTALLED_APPS = [
     "apps.plans",
     "apps.operations",
     "workers",
+    "config",
 ]
 
 MIDDLEWARE = [

@@ -47,5 +47,3 @@ def slots_batch(slots: list[Slot]) -> None:
     slots_close(closures, plans)
     if batches:
         doorbell.ring("plans.price")
-
-

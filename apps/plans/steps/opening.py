@@ -96,9 +96,7 @@ def _amount(plan: Plan, minimum: int) -> int:
     return int(left if 0 < left - amount < minimum else amount)
 
 
-def _skip(
-    opened: _Opened, plan: Plan, number: int, at: datetime, reason: SlotReason, now: datetime
-) -> None:
+def _skip(opened: _Opened, plan: Plan, number: int, at: datetime, reason: SlotReason, now: datetime) -> None:
     opened.rows.append(_row(plan, number, at, plan.amount_units, SlotState.SKIPPED, reason.value, now))
 
 
@@ -135,7 +133,10 @@ def _write(opened: _Opened, now: datetime) -> None:
     names = [row.pop("plan_name") for row in rows]
     if rows:
         columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in rows[0]}
-        bulk.insert("plans_slot", {"id": ids, "run_after": [now] * len(rows), "created_at": [now] * len(rows), **columns})
+        bulk.insert(
+            "plans_slot",
+            {"id": ids, "run_after": [now] * len(rows), "created_at": [now] * len(rows), **columns},
+        )
     opened.events[:0] = [
         EventDraft(
             "execution.skipped",

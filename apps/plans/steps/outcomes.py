@@ -105,7 +105,9 @@ def _release_holds(slots: list[Slot], plans: dict[UUID, PlanFacts]) -> None:
     if not slots:
         return
     held = {s.pk: AccountKey(AccountKind.HELD, plans[s.plan_id].sold_asset_id, s.owner_id) for s in slots}
-    free = {s.pk: AccountKey(AccountKind.AVAILABLE, plans[s.plan_id].sold_asset_id, s.owner_id) for s in slots}
+    free = {
+        s.pk: AccountKey(AccountKind.AVAILABLE, plans[s.plan_id].sold_asset_id, s.owner_id) for s in slots
+    }
     accounts = accounts_open(keys={*held.values(), *free.values()})
     journals_post(
         drafts=[
@@ -186,8 +188,9 @@ def _change_state(plans: "QuerySet[Plan]", state: PlanState, reason: str) -> Non
 def plans_complete_spent(plan_ids: set[UUID]) -> None:
     """Complete those of the (locked) plans whose budget is spent and that have nothing in flight."""
     spent = list(
-        Plan.objects.filter(pk__in=plan_ids, state=PlanState.ACTIVE, committed_units=F("total_budget_units"))
-        .exclude(slots__state__in=[SlotState.OPEN, SlotState.RESERVED, SlotState.BATCHED])
+        Plan.objects.filter(
+            pk__in=plan_ids, state=PlanState.ACTIVE, committed_units=F("total_budget_units")
+        ).exclude(slots__state__in=[SlotState.OPEN, SlotState.RESERVED, SlotState.BATCHED])
     )
     if spent:
         _change_state(Plan.objects.filter(pk__in=[p.pk for p in spent]), PlanState.COMPLETED, "budget_spent")

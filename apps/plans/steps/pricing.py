@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
+
+from django.db.models import Sum
 
 from apps.chain import selectors as chain_selectors
 from apps.chain import services as chain
@@ -46,12 +49,7 @@ def batch_price(claim: Claim[Batch]) -> None:
         wallet = chain_selectors.wallet_get(network_id=market.network_id, role="swap")
     failpoints.reach("plans.price.before_quote")
     priced = price(slots, market=market)
-    if priced.quote is not None and not providers.allowance_ensure(
-        venue_id=priced.quote.venue_id,
-        market_id=market.pk,
-        wallet_id=wallet.pk,
-        amount_units=priced.quote.amount_in_units,
-    ):
+    if priced.quote is not None and not _approved(priced.quote, market=market, wallet_id=wallet.pk):
         # The approval is on its way; the quote would be old by the time it is there.
         with claim.locked():
             claim.wait(claim.ids, seconds=1)
@@ -63,6 +61,22 @@ def batch_price(claim: Claim[Batch]) -> None:
         failpoints.reach("plans.price.before_commit")
         claim.step([row.pk for row in rows])
     failpoints.reach("plans.price.after_commit")
+
+
+def _approved(quote: Quote, *, market: Market, wallet_id: UUID) -> bool:
+    """Whether the venue may take the amount, beside what swaps under way will still take of the same token."""
+    pending = Batch.objects.filter(
+        state=BatchState.SENDING, market__sold_asset_id=market.sold_asset_id
+    ).aggregate(units=Sum("amount_in_units"))["units"]
+    state = providers.allowance_ensure(
+        venue_id=quote.venue_id,
+        market_id=market.pk,
+        wallet_id=wallet_id,
+        amount_units=quote.amount_in_units,
+        pending_units=int(pending or 0),
+        notify="plans.price",
+    )
+    return state.ready
 
 
 def price(slots: Sequence[Slot], *, market: Market) -> Priced:
@@ -120,7 +134,9 @@ def _send(batch: Batch, priced: Priced, *, market: Market, wallet: Any) -> None:
     A plan may have been paused while the chain was asked: its slot closes here, and since the quote was for more
     the batch is priced once more at once.
     """
-    members = {s.pk: s for s in batch.slots.select_for_update().filter(state=SlotState.BATCHED).order_by("pk")}
+    members = {
+        s.pk: s for s in batch.slots.select_for_update().filter(state=SlotState.BATCHED).order_by("pk")
+    }
     plans = plans_locked({slot.plan_id for slot in members.values()})
     stopped = [c for s in priced.buying if (c := closure_for_plan(s, plans[s.plan_id]))]
     slots_close([*priced.closures, *stopped], plans)

@@ -70,8 +70,12 @@ def _price(slots: list[Slot], plans: dict[UUID, PlanFacts]) -> list[Closure]:
 
 def _hold(slots: list[Slot], plans: dict[UUID, PlanFacts]) -> tuple[list[Slot], list[Closure]]:
     """Post the holds of those that can be paid; the others come back as closures."""
-    available = {s.pk: AccountKey(AccountKind.AVAILABLE, plans[s.plan_id].sold_asset_id, s.owner_id) for s in slots}
-    held_keys = {s.pk: AccountKey(AccountKind.HELD, plans[s.plan_id].sold_asset_id, s.owner_id) for s in slots}
+    available = {
+        s.pk: AccountKey(AccountKind.AVAILABLE, plans[s.plan_id].sold_asset_id, s.owner_id) for s in slots
+    }
+    held_keys = {
+        s.pk: AccountKey(AccountKind.HELD, plans[s.plan_id].sold_asset_id, s.owner_id) for s in slots
+    }
     accounts = accounts_open(keys={*available.values(), *held_keys.values()})
     balances = balances_lock(account_ids=list(accounts.values()))
     held, closures, drafts = [], [], []

@@ -1,0 +1,55 @@
+"""Beat that may run twice: the one that holds a PostgreSQL advisory lock ticks, the other stands by.
+
+The lock belongs to a session, so that it is free the moment its holder dies. Should two beats tick after all
+(a paused process that wakes up), no harm is done: ticks only ring doorbells.
+"""
+
+import logging
+from typing import Any
+
+import psycopg
+from django.db import connection
+from django_celery_beat.schedulers import DatabaseScheduler
+
+logger = logging.getLogger(__name__)
+
+# An arbitrary constant of ours; advisory locks are numbers.
+_LOCK_KEY = 7_265_001
+_STANDBY_SECONDS = 1.0
+
+
+class SingleScheduler(DatabaseScheduler):  # type: ignore[misc]
+    """django-celery-beat's scheduler behind the lock."""
+
+    _session: psycopg.Connection[Any] | None = None
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        if not self._leads():
+            return _STANDBY_SECONDS
+        return float(super().tick(*args, **kwargs))
+
+    def close(self) -> None:
+        super().close()
+        if self._session is not None:
+            self._session.close()
+
+    def _leads(self) -> bool:
+        """Whether this process holds the lock; a lost session loses it, and it is asked for again."""
+        try:
+            if self._session is not None:
+                self._session.execute("SELECT 1")
+                return True
+            session: psycopg.Connection[Any] = psycopg.connect(
+                **connection.get_connection_params(), autocommit=True
+            )
+        except psycopg.OperationalError as error:
+            logger.warning("beat has no database: %s", type(error).__name__)
+            self._session = None
+            return False
+        row = session.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK_KEY]).fetchone()
+        if row is None or not row[0]:
+            session.close()
+            return False
+        logger.info("beat leads")
+        self._session = session
+        return True

@@ -1,0 +1,38 @@
+"""What keeps the platform itself going: the tick that re-rings, partitions, housekeeping, invariants."""
+
+import structlog
+
+from apps.core import doorbell, invariants, partitions, probe, work
+from workers.task import task
+
+logger = structlog.get_logger(__name__)
+
+
+@task("work.tick", queue="default")
+def tick() -> None:
+    """Ring every kind that has due rows: what makes a lost message cost only seconds."""
+    for name in work.due_names():
+        doorbell.ring(name)
+
+
+@task("core.probe", queue="default")
+def probes_drain() -> None:
+    work.drain(probe.PROBE)
+
+
+@task("core.partitions", queue="default")
+def partitions_ensure() -> None:
+    created = partitions.ensure()
+    if created:
+        logger.info("partitions created", partitions=created)
+    stray = partitions.default_rows()
+    if stray:
+        logger.error("rows in default partitions", tables=stray)
+
+
+@task("operations.invariants", queue="default")
+def invariants_check() -> None:
+    """Every invariant, in production too; a violation is an error log that alerting can match."""
+    for verdict in invariants.run_all():
+        if not verdict.holds:
+            logger.error("invariant violated", invariant=verdict.name, violations=verdict.violations[:5])

@@ -1,0 +1,32 @@
+"""The beat schedule, in code. django-celery-beat copies it to the database, where operators see it."""
+
+from datetime import timedelta
+from typing import Any
+
+from workers.task import QUEUE_OF, RING_EXPIRES_SECONDS
+
+_EVERY: dict[str, timedelta] = {
+    # Re-rings whatever is due: the upper bound of what a flushed Redis can delay.
+    "work.tick": timedelta(seconds=1),
+    "chain.watch": timedelta(seconds=1),
+    "providers.snapshots": timedelta(seconds=10),
+    "treasury.gas": timedelta(seconds=5),
+    "core.partitions": timedelta(hours=1),
+    "core.idempotency_purge": timedelta(hours=1),
+    "operations.invariants": timedelta(minutes=15),
+}
+
+
+def beat_schedule() -> dict[str, dict[str, Any]]:
+    """Celery's `beat_schedule`: one entry per recurring task, under the task's own name."""
+    return {
+        name: {
+            "task": name,
+            "schedule": every,
+            "options": {
+                "queue": QUEUE_OF[name],
+                "expires": min(every.total_seconds() * 5, RING_EXPIRES_SECONDS * 2),
+            },
+        }
+        for name, every in _EVERY.items()
+    }
