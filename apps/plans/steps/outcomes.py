@@ -79,7 +79,8 @@ def closure_for_plan(slot: Slot, plan: PlanFacts) -> Closure | None:
 def slots_close(closures: Sequence[Closure], plans: dict[UUID, PlanFacts]) -> None:
     """End slots unbought. Their plans are already locked by `plans_locked`.
 
-    Holds of reserved or batched slots are released; amounts go back to their plans' budgets; a plan that misses too often for want of funds pauses; one event per slot tells the owner.
+    Holds of reserved or batched slots are released; amounts go back to their plans' budgets; a plan that misses
+    too often for want of funds pauses; one event per slot tells the owner.
     """
     if not closures:
         return
