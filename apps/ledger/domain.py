@@ -101,29 +101,48 @@ def postings_net(postings: Sequence[Posting]) -> dict[UUID, int]:
     return net
 
 
-def content_fingerprint(*, kind: str, net: Mapping[UUID, int], metadata_json: str, reverses: str = "") -> bytes:
+def content_fingerprint(
+    *, kind: str, net: Mapping[UUID, int], metadata_json: str, reverses: str = ""
+) -> bytes:
     """SHA-256 over what a journal says. The order of its postings says nothing and does not count."""
     lines = sorted([f"{account_id.hex}{units:+d}" for account_id, units in net.items()])
     return hashlib.sha256(f"{kind}\n{reverses}\n{metadata_json}\n{lines}".encode()).digest()
 
 
 def hold(
-    *, reference: str, available_id: UUID, held_id: UUID, units: int, metadata: Mapping[str, Any] | None = None
+    *,
+    reference: str,
+    available_id: UUID,
+    held_id: UUID,
+    units: int,
+    metadata: Mapping[str, Any] | None = None,
 ) -> JournalDraft:
-    """Set `units` (> 0) of a person's available funds aside. Raises `ValueError` for a non-positive amount."""
+    """Set `units` of a person's available funds aside. Raises `ValueError` unless positive."""
     return _move("hold", reference, available_id, held_id, units, metadata)
 
 
 def release(
-    *, reference: str, available_id: UUID, held_id: UUID, units: int, metadata: Mapping[str, Any] | None = None
+    *,
+    reference: str,
+    available_id: UUID,
+    held_id: UUID,
+    units: int,
+    metadata: Mapping[str, Any] | None = None,
 ) -> JournalDraft:
-    """Give `units` (> 0) of what was held back to available. Raises `ValueError` for a non-positive amount."""
+    """Give `units` of what was held back to available. Raises `ValueError` unless positive."""
     return _move("release", reference, held_id, available_id, units, metadata)
 
 
 def _move(
-    kind: str, reference: str, source_id: UUID, target_id: UUID, units: int, metadata: Mapping[str, Any] | None
+    kind: str,
+    reference: str,
+    source_id: UUID,
+    target_id: UUID,
+    units: int,
+    metadata: Mapping[str, Any] | None,
 ) -> JournalDraft:
     if units <= 0:
         raise ValueError(f"a {kind} moves a positive amount, not {units}")
-    return JournalDraft(kind, reference, (Posting(source_id, -units), Posting(target_id, units)), metadata or {})
+    return JournalDraft(
+        kind, reference, (Posting(source_id, -units), Posting(target_id, units)), metadata or {}
+    )

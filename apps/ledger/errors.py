@@ -27,8 +27,8 @@ class AlreadyReversed(Conflict):
 class InsufficientFunds(Conflict):
     """Posting would have taken an account past zero on its wrong side.
 
-    `account_id` is that account, `balance_units` what it had at that point, `amount_units` what was to be added,
-    `reference` the first journal that did not fit.
+    `account_id` is that account, `balance_units` what it had at that point, `amount_units` what was to be
+    added, `reference` the first journal that did not fit.
     """
 
     def __init__(self, *, account_id: UUID, balance_units: int, amount_units: int, reference: str) -> None:

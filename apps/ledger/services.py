@@ -45,7 +45,7 @@ FROM unnest(%s::uuid[], %s::text[], %s::uuid[], %s::uuid[], %s::text[])
 ON CONFLICT DO NOTHING
 """
 
-# Not FOR UPDATE: that would also block foreign keys that point at an account, which changes nothing they read.
+# Not FOR UPDATE: that would also block foreign keys that point at an account, which read nothing that changes.
 _LOCK = """
 SELECT id, asset_id, kind, balance_units, last_entry_id FROM ledger_account
 WHERE id = ANY (%s::uuid[]) ORDER BY id FOR NO KEY UPDATE
@@ -77,12 +77,14 @@ def accounts_open(*, keys: Iterable[AccountKey]) -> dict[AccountKey, UUID]:
     wanted = sorted(set(keys), key=lambda key: (str(key.owner_id), str(key.asset_id), key.kind, key.ref))
     for key in wanted:
         if (key.owner_id is not None) != (AccountKind(key.kind) in domain.PERSONAL):
-            raise ValueError(f"an account of kind {key.kind} {'needs an' if key.owner_id is None else 'has no'} owner")
+            raise ValueError(
+                f"an account of kind {key.kind} {'needs an' if key.owner_id is None else 'has no'} owner"
+            )
     found = _accounts_find(wanted)
     missing = [key for key in wanted if key not in found]
     if missing:
         with connection.cursor() as cursor:
-            # In key order, so that two callers that open the same accounts wait for each other in one direction.
+            # In key order, so that callers that open the same accounts wait in one direction.
             cursor.execute(_OPEN, [clock.now(), uuid7_many(len(missing)), *_key_columns(missing)])
         found |= _accounts_find(missing)
     return found
@@ -104,18 +106,18 @@ def journals_post(*, drafts: Sequence[JournalDraft]) -> PostResult:
 
     Idempotent: a draft whose reference was posted with the same content is skipped and counted as repeated.
     Locks the accounts of all drafts in id order first. Raises `JournalInvalid` (does not balance, unknown
-    account, empty), `ReferenceReused` (known reference, other content), `InsufficientFunds` (the first journal
-    that would take an account past zero at its turn, repeated ones aside).
+    account, empty), `ReferenceReused` (known reference, other content), `InsufficientFunds` (names the account
+    and the first journal that would take it past zero at its turn, repeated ones aside).
     """
     with transaction.atomic():
         return _journals_post(drafts)
 
 
 def journal_reverse(*, journal_id: UUID, reason: str) -> UUID:
-    """Post the exact opposite of a journal, once; returns the reversal's id, the same one on every further call.
+    """Post the exact opposite of a journal, once; returns the reversal's id, on every further call the same.
 
-    Raises `NotFound`, `AlreadyReversed` when the journal is a reversal itself, `InsufficientFunds` when what it
-    gave was spent since.
+    Raises `NotFound`, `AlreadyReversed` when the journal is a reversal itself, `InsufficientFunds` when what
+    it gave was spent since.
     """
     with transaction.atomic():
         original = Journal.objects.filter(id=journal_id).first()

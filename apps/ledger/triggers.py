@@ -4,8 +4,8 @@
 def partition_triggers(partition: str) -> list[str]:
     """SQL for a new partition.
 
-    Row triggers are cloned from the parent by PostgreSQL; statement triggers are not, and a statement that names
-    a partition fires that partition's only: without these, an INSERT into the partition would go unchecked.
+    Row triggers are cloned from the parent by PostgreSQL; statement triggers are not, and a statement that
+    names a partition fires that partition's only: without these, an INSERT into it would go unchecked.
     """
     return [
         f"""

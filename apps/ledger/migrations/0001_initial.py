@@ -65,7 +65,8 @@ class Migration(migrations.Migration):
                     models.CheckConstraint(
                         condition=models.Q(
                             models.Q(
-                                ("balance_units__gte", 0), ("kind__in", ["available", "equity", "fees", "held"])
+                                ("balance_units__gte", 0),
+                                ("kind__in", ["available", "equity", "fees", "held"]),
                             ),
                             models.Q(("balance_units__lte", 0), ("kind__in", ["custody", "gas"])),
                             _connector="OR",
