@@ -25,14 +25,23 @@ class SandboxClock:
 def travel(*, seconds: int | None = None, to: datetime | None = None, rpc: Rpc | None = None) -> int:
     """Move `settings.SANDBOX_DIR`'s clock and the chain ahead together; answers the offset in seconds.
 
-    Without `rpc`, the chain is the one of the sandbox that runs in that directory, if one does.
+    Without `rpc`, the chain is the one of the sandbox that runs in that directory, if one does, and its
+    price feeds are pushed again: their answers would be stale at the new time.
     Raises `SandboxError` for a step back.
     """
     directory = _directory()
-    if rpc is None:
-        url = sandbox_status(directory).urls.get("rpc")
-        rpc = Rpc(url) if url else None
-    return offset.travel(directory, rpc=rpc, seconds=seconds, to=to)
+    if rpc is not None:
+        return offset.travel(directory, rpc=rpc, seconds=seconds, to=to)
+    status = sandbox_status(directory)
+    if "rpc" not in status.urls or status.deployment is None:
+        return offset.travel(directory, rpc=None, seconds=seconds, to=to)
+    # Only travellers pay for the import of the ABI; the clock itself is imported by every local process.
+    from apps.sandbox.market import Market
+
+    chain = Rpc(status.urls["rpc"])
+    moved = offset.travel(directory, rpc=chain, seconds=seconds, to=to)
+    Market(chain, status.deployment).refresh_feeds()
+    return moved
 
 
 def _directory() -> Path:

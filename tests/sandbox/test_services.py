@@ -1,11 +1,13 @@
 """The services themselves: real processes in directories of their own."""
 
+import io
 import os
 import select
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +15,13 @@ import psycopg
 import pytest
 import redis
 
-from apps.sandbox.runtime.errors import SandboxBusyError
+from apps.sandbox.deploy import deployment_cached
+from apps.sandbox.runtime.errors import SandboxBusyError, SandboxError
 from apps.sandbox.runtime.files import json_read
 from apps.sandbox.runtime.paths import ROOT_DIR
 from apps.sandbox.runtime.ports import HOST, port_pick
 from apps.sandbox.runtime.postgres import Postgres
-from apps.sandbox.runtime.processes import Child, child_start_on_free_port
+from apps.sandbox.runtime.processes import Child, Console, child_start_on_free_port
 from apps.sandbox.runtime.sandbox import Sandbox
 from apps.sandbox.runtime.status import process_started_at, sandbox_status
 from apps.sandbox.runtime.valkey import Valkey
@@ -185,6 +188,89 @@ def test_a_killed_owner_takes_its_services_along_and_the_next_start_goes_on(tmp_
     assert not sandbox_status(tmp_path).running
     with Sandbox(tmp_path) as again, psycopg.connect(again.urls()["database"]) as connection:
         assert connection.execute("SELECT to_regclass('kept')::text").fetchone() == ("kept",)
+
+
+def test_ctrl_c_stops_everything_cleanly(tmp_path: Path) -> None:
+    script = (
+        "import sys, threading\nfrom pathlib import Path\nfrom apps.sandbox.runtime.sandbox import Sandbox\n"
+        "try:\n"
+        "    with Sandbox(Path(sys.argv[1]), fsync=False):\n"
+        "        print('up', flush=True)\n"
+        "        threading.Event().wait()\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(7)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT_DIR
+    ) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"up\n"
+        pids = list(sandbox_status(tmp_path).pids.values())
+        assert all(process_started_at(pid) for pid in pids)
+        owner.send_signal(signal.SIGINT)
+        assert owner.wait(timeout=20) == 7
+
+    assert [process_started_at(pid) for pid in pids] == [None] * 3
+    assert not (tmp_path / "state.json").exists()
+    assert not (tmp_path / "postgres" / "data" / "postmaster.pid").exists()
+    assert "database system is shut down" in (tmp_path / "postgres" / "postgres.log").read_text()
+
+
+def test_a_sandbox_starts_from_nothing_in_seconds(tmp_path: Path) -> None:
+    deployment_cached()
+    start = time.monotonic()
+    with Sandbox(tmp_path) as sandbox:
+        took = time.monotonic() - start
+        names = {line.split("=")[0] for line in (tmp_path / "sandbox.env").read_text().splitlines()}
+        assert names == {"DATABASE_URL", "REDIS_URL", "RPC_URL", "SANDBOX_DIR"}
+        assert sandbox.environment()["SANDBOX_DIR"] == str(tmp_path)
+    assert took < 10
+
+
+def test_a_part_that_fails_to_start_leaves_nothing_running(tmp_path: Path) -> None:
+    (tmp_path / "chain").mkdir()
+    (tmp_path / "chain" / "state.json").write_text('{"cut off')
+    sandbox = Sandbox(tmp_path, fsync=False)
+
+    with pytest.raises(SandboxError, match="damaged"):
+        sandbox.start()
+
+    assert sandbox.postgres is not None
+    assert sandbox.valkey is not None
+    assert not sandbox.postgres.running
+    assert not sandbox.valkey.running
+    assert not sandbox_status(tmp_path).running
+
+
+def test_given_services_are_used_instead_of_started_ones(tmp_path: Path) -> None:
+    database_url, redis_url = "postgresql://db.test/x", "redis://cache.test/0"
+    with Sandbox(tmp_path, with_chain=False, database_url=database_url, redis_url=redis_url) as sandbox:
+        assert sandbox.pids() == {}
+        assert sandbox.urls() == {"database": database_url, "broker": redis_url}
+        sandbox.publish(urls={"api": "http://127.0.0.1:8000"}, pids={"web": os.getpid()})
+        status = sandbox_status(tmp_path)
+    assert status.urls["api"] == "http://127.0.0.1:8000"
+    assert (status.pids, status.alive) == ({"web": os.getpid()}, {"web": True})
+
+
+def test_console_puts_a_name_before_each_line_and_the_log_keeps_them_bare(tmp_path: Path) -> None:
+    output = io.StringIO()
+    console = Console(stream=output, width=6, colour=True)
+    child = Child(
+        name="web",
+        argv=["sh", "-c", "echo one; echo two >&2; exit 3"],
+        log=tmp_path / "web.log",
+        console=console,
+    )
+    child.start()
+    assert child.wait(seconds=10) == 3
+    assert child.stop() == 3
+
+    assert output.getvalue().splitlines() == [
+        "\x1b[36mweb    │ \x1b[0mone",
+        "\x1b[36mweb    │ \x1b[0mtwo",
+    ]
+    assert child.log.read_text() == "one\ntwo\n"
 
 
 def test_a_child_that_ignores_the_polite_signal_is_killed_with_its_children(tmp_path: Path) -> None:

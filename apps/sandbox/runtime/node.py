@@ -1,5 +1,6 @@
 """Node.js, and the npm packages that the sandbox's chain is made of."""
 
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -40,6 +41,8 @@ def node_ensure() -> Node:
         return found
     with file_lock(CACHE_DIR / "node.lock"):
         if (found := node_find()) is None:
+            if importlib.util.find_spec("pip") is None:
+                _run([sys.executable, "-m", "ensurepip"])
             requirements = str(REQUIREMENTS_DIR / "node.txt")
             _run([sys.executable, "-m", "pip", "install", "-q", "--require-hashes", "-r", requirements])
             found = node_find()

@@ -198,7 +198,7 @@ class Child:
             return
 
     def _copy(self, output: IO[bytes], console: Console) -> None:
-        with self.log.open("ab") as log:
+        with output, self.log.open("ab") as log:
             for line in output:
                 log.write(line)
                 log.flush()

@@ -91,7 +91,7 @@ class Sandbox:
         Whatever fails, nothing stays behind running.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        if not self._lock.acquire(wait=False):
+        if not self._acquire():
             owner = (json_read(self.directory / STATE_FILE) or {}).get("owner_pid", "unknown")
             raise SandboxBusyError(f"a sandbox runs in {self.directory} already (pid {owner}); stop it first")
         try:
@@ -180,6 +180,15 @@ class Sandbox:
         if refresh and self._deployment is not None:
             self.market.refresh_feeds()
         return moved
+
+    def _acquire(self) -> bool:
+        """Take the directory's lock; a look at its status holds it for an instant, an owner for long."""
+        pause = threading.Event()
+        for _ in range(20):
+            if self._lock.acquire(wait=False):
+                return True
+            pause.wait(0.025)
+        return False
 
     def _start_chain(self) -> None:
         if self.anvil is None:
