@@ -1,8 +1,8 @@
-"""Make .venv hold exactly what requirements/*.txt lock. Standard library only: it runs before anything is installed.
+"""Fill .venv with what requirements/*.txt lock. Standard library only: it runs before anything is installed.
 
 pip is the bootstrap, because it reads whatever index configuration the machine has; it installs uv, which
-installs the rest about ten times faster (measured on 2 cores, empty cache: 4 s against 36 s). uv does not read
-pip's configuration, so that is translated; should uv still fail, pip does all of it.
+installs the rest about ten times faster (2 cores, empty cache: 4 s against 36 s). uv does not read pip's
+configuration, so that is translated; should uv still fail, pip does all of it.
 Every download is a wheel whose hash is in the lock.
 """
 
@@ -42,6 +42,8 @@ UV_NAMES = {
 def main() -> None:
     if "--is-ready" in sys.argv:
         sys.exit(0 if is_ready() else 1)
+    if sys.argv[1:2] == ["--uv"]:
+        sys.exit(0 if uv(*sys.argv[2:]) else 1)
     if not os.access(ROOT, os.W_OK):
         fail(f"{ROOT} is not writable by this user; clone it to a place that is.")
     (ROOT / "var").mkdir(exist_ok=True)
@@ -70,7 +72,7 @@ def install() -> None:
 
 
 def fingerprint() -> str:
-    """Changes when the locks, this script, the Python or the place of the checkout does (venvs do not move)."""
+    """Changes with the locks, this script, the Python, and the place of the checkout: venvs do not move."""
     digest = hashlib.sha256(repr((str(ROOT), sys.version_info[:2], has_npm())).encode())
     for name in (*LOCKS, "bin/setup.py"):
         digest.update((ROOT / name).read_bytes())
@@ -91,7 +93,7 @@ def usable() -> bool:
     if not PYTHON.exists():
         return False
     probe = "import sys, pip; print(sys.version_info[:2], sys.prefix)"
-    done = subprocess.run([PYTHON, "-c", probe], capture_output=True, text=True)
+    done = ask([str(PYTHON), "-c", probe])
     return done.returncode == 0 and done.stdout.strip() == f"{sys.version_info[:2]} {VENV}"
 
 
@@ -99,7 +101,7 @@ def create() -> None:
     say(f"creating .venv with Python {sys.version.split()[0]}")
     if VENV.exists():
         shutil.rmtree(VENV)
-    venv = subprocess.run([sys.executable, "-m", "venv", VENV], capture_output=True, text=True)
+    venv = ask([sys.executable, "-m", "venv", str(VENV)])
     if venv.returncode == 0 and usable():
         return
     # Debian ships Python without ensurepip unless python3-venv is installed; virtualenv carries its own pip.
@@ -107,11 +109,11 @@ def create() -> None:
     shutil.rmtree(VENV, ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
         bootstrap = [sys.executable, "-m", "pip", "install", "-qq", *LOCKED, "--target", folder]
-        done = subprocess.run([*bootstrap, "-r", "requirements/setup.txt"], cwd=ROOT, capture_output=True, text=True)
+        done = ask([*bootstrap, "-r", "requirements/setup.txt"])
         if done.returncode == 0:
             environment = {**os.environ, "PYTHONPATH": folder}
             command = [sys.executable, "-m", "virtualenv", "--quiet", "--pip", "bundle", str(VENV)]
-            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            done = ask(command, env=environment)
     if done.returncode != 0 or not usable():
         reasons = f"  venv: {last_line(venv.stderr or venv.stdout)}\n  virtualenv: {last_line(done.stderr)}"
         fail(
@@ -120,14 +122,21 @@ def create() -> None:
         )
 
 
+def ask(
+    command: list[str], *, loud: bool = False, env: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run it at the checkout; quiet unless loud, and never raising: the caller knows what a failure means."""
+    return subprocess.run(command, check=False, cwd=ROOT, env=env, capture_output=not loud, text=True)
+
+
 def pip(*arguments: str) -> None:
-    done = subprocess.run([PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments], cwd=ROOT)
+    done = ask([str(PYTHON), "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments], loud=True)
     if done.returncode != 0:
         fail(f"pip {' '.join(arguments)} failed; see above. Is a package index reachable from here?")
 
 
 def uv(*arguments: str) -> bool:
-    done = subprocess.run([VENV / "bin" / "uv", *arguments], cwd=ROOT, env=uv_environment())
+    done = ask([str(VENV / "bin" / "uv"), *arguments], loud=True, env=uv_environment())
     return done.returncode == 0
 
 
@@ -148,8 +157,8 @@ def uv_environment() -> dict[str, str]:
 
 
 def pip_configuration() -> dict[str, str]:
-    """pip's own view of its files and PIP_* variables, later ones (environment, `install` section) over earlier."""
-    shown = subprocess.run([PYTHON, "-m", "pip", "config", "list"], capture_output=True, text=True).stdout
+    """pip's own view of its files and PIP_* variables: `install` over `global`, the environment over both."""
+    shown = ask([str(PYTHON), "-m", "pip", "config", "list"]).stdout
     settings: dict[str, str] = {}
     for section in ("global.", "install.", ":env:."):
         for line in shown.splitlines():
