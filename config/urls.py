@@ -1,8 +1,24 @@
 """All routes. An app that has an API is mounted here and nowhere else."""
 
+from django.conf import settings
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
+
+from apps.core.api.policies import policy_apply
+from apps.operations.api.views import metrics
+
+_admin = admin.site.urls
+policy_apply(_admin[0], settings.ADMIN_POLICY)
 
 urlpatterns = [
-    path("admin/", admin.site.urls),
+    path("admin/", _admin),
+    path("metrics", metrics, name="metrics"),
+    path("api/v1/", include("apps.core.api.docs")),
+    path("api/v1/", include("apps.operations.api.urls")),
+    path("api/v1/", include("apps.accounts.api.urls")),
 ]
+
+handler400 = "apps.core.api.handlers.bad_request"
+handler403 = "apps.core.api.handlers.permission_denied"
+handler404 = "apps.core.api.handlers.not_found"
+handler500 = "apps.core.api.handlers.server_error"

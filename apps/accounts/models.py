@@ -63,7 +63,7 @@ class ApiKey(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["prefix"], name="accounts_apikey_prefix_unique"),
             models.CheckConstraint(
-                condition=models.Q(secret_hash__regex=r"^[0-9a-f]{64}$"),
+                condition=models.Q(secret_hash__regex=r"^[0-9a-f]{64}$"),  # noqa: S106
                 name="accounts_apikey_hash_form",
             ),
         ]

@@ -1,6 +1,8 @@
 """What every environment shares. The environment itself is read through `config.env` only."""
 
 from config import env
+from config.settings.admin import *  # noqa: F403
+from config.settings.api import *  # noqa: F403
 
 BASE_DIR = env.BASE_DIR
 

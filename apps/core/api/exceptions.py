@@ -10,7 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from rest_framework import exceptions as drf
 from rest_framework.views import set_rollback
 
-from apps.core.api.problems import CODE_BY_STATUS, Problem, ProblemError, problem_response
+from apps.core.api.problems import CODE_BY_STATUS, Problem, ProblemError, pointer_token, problem_response
 from apps.core.errors import DomainError, Retryable
 
 logger = logging.getLogger(__name__)
@@ -24,11 +24,6 @@ class QueryError(Exception):
     def __init__(self, detail: Any) -> None:
         super().__init__("invalid query")
         self.detail = detail
-
-
-def pointer_token(value: object) -> str:
-    """One reference token of a JSON Pointer (RFC 6901, section 3)."""
-    return str(value).replace("~", "~0").replace("/", "~1")
 
 
 def errors_walk(detail: Any, *, pointer: str = "") -> Iterator[tuple[str, drf.ErrorDetail]]:

@@ -6,8 +6,7 @@ from typing import IO, Any
 
 from rest_framework.parsers import BaseParser
 
-from apps.core.api.exceptions import pointer_token
-from apps.core.api.problems import ProblemError
+from apps.core.api.problems import ProblemError, pointer_token
 
 MAX_DEPTH = 16
 _FORBIDDEN = "A NUL character or a lone surrogate cannot be stored."

@@ -124,6 +124,11 @@ class Problem:
         return Kind(status, title, title, retryable=bool(generic and generic.retryable))
 
 
+def pointer_token(value: object) -> str:
+    """One reference token of a JSON Pointer (RFC 6901, section 3)."""
+    return str(value).replace("~", "~0").replace("/", "~1")
+
+
 def problem_document(problem: Problem, *, request: HttpRequest) -> dict[str, Any]:
     """The document's members in the order in which people read them."""
     kind = problem.kind

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from apps.core.api.exceptions import QueryError
@@ -18,14 +19,19 @@ _WITH_BODY = ("POST", "PUT", "PATCH")
 
 
 class ApiView(APIView):
-    """One resource. `scopes` says for each method what an API key must hold (`None`: any valid key).
+    """One resource (or one action on it).
+
+    `scopes` says for each method what an API key must hold (`None`: any valid key).
 
     A method without an entry is refused when the class is made, so that nothing is open by oversight;
-    `public` views take no key. A view calls one service or selector and says how its result looks.
+    `public` views take no key. `throttled` limits methods. A view calls one service or selector and says how
+    its result looks.
     """
 
     scopes: ClassVar[Mapping[str, str | None]] = {}
     public: ClassVar[bool] = False
+    throttled: ClassVar[Mapping[str, type[BaseThrottle]]] = {}
+    tag: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -36,6 +42,10 @@ class ApiView(APIView):
         missing = [name for name in _HANDLERS if hasattr(cls, name) and name.upper() not in cls.scopes]
         if missing:
             raise TypeError(f"{cls.__name__}.scopes says nothing about {', '.join(missing)}")
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        throttle = self.throttled.get(str(self.request.method))
+        return [throttle()] if throttle else []
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

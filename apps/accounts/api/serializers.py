@@ -1,0 +1,41 @@
+from typing import Any
+
+from rest_framework import serializers
+
+from apps.accounts.domain import Scope
+from apps.core.api.fields import InstantField, OneOfField, TextField
+from apps.core.api.serializers import StrictSerializer
+
+
+class ApiKeyCreateSerializer(StrictSerializer):
+    name = TextField(max_length=80)
+    scopes = serializers.ListField(
+        child=OneOfField(choices=[scope.value for scope in Scope]), min_length=1, max_length=len(Scope)
+    )
+    expires_at = InstantField(required=False, allow_null=True, default=None)
+
+
+class ApiKeySerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    prefix = serializers.CharField(help_text="The part of the key that may be shown.")
+    scopes = serializers.ListField(child=serializers.CharField())
+    created_at = InstantField()
+    last_used_at = InstantField(allow_null=True, help_text="To the minute.")
+    expires_at = InstantField(allow_null=True)
+    revoked_at = InstantField(allow_null=True)
+
+
+class ApiKeyCreatedSerializer(ApiKeySerializer):
+    key = serializers.CharField(
+        allow_null=True,
+        help_text="The key itself: shown in this answer only, `null` when the answer is replayed.",
+    )
+
+
+class MeSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    email = serializers.EmailField()
+    fee_tier = serializers.CharField()
+    created_at = InstantField()
+    scopes = serializers.ListField(child=serializers.CharField(), help_text="Of the key that asks.")

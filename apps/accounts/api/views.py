@@ -1,0 +1,85 @@
+from typing import cast
+from uuid import UUID
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.accounts.api.serializers import (
+    ApiKeyCreatedSerializer,
+    ApiKeyCreateSerializer,
+    ApiKeySerializer,
+    MeSerializer,
+)
+from apps.accounts.api.throttles import KeyCreationThrottle
+from apps.accounts.models import ApiKey
+from apps.accounts.selectors import api_key_page
+from apps.accounts.services import api_key_create, api_key_revoke
+from apps.core.api.idempotency import idempotent
+from apps.core.api.pagination import PAGE_PARAMETERS, paged
+from apps.core.api.problems import ProblemError
+from apps.core.api.views import ApiView
+
+
+class MeView(ApiView):
+    tag = "accounts"
+    scopes = {"GET": None}
+
+    @extend_schema(operation_id="me_read", responses=MeSerializer, summary="Who the API key belongs to")
+    def get(self, request: Request) -> Response:
+        user, api_key = request.user, cast("ApiKey", request.auth)
+        return Response(
+            {
+                "id": user.id,
+                "email": user.email,
+                "fee_tier": user.fee_tier,
+                "created_at": MeSerializer().fields["created_at"].to_representation(user.created_at),
+                "scopes": api_key.scopes,
+            }
+        )
+
+
+class ApiKeysView(ApiView):
+    tag = "accounts"
+    scopes = {"GET": "keys:read", "POST": "keys:write"}
+    throttled = {"POST": KeyCreationThrottle}
+
+    @extend_schema(
+        operation_id="api_keys_list",
+        summary="Your API keys, the newest first",
+        responses=paged(ApiKeySerializer),
+        parameters=PAGE_PARAMETERS,
+    )
+    def get(self, request: Request) -> Response:
+        query, _ = self.read_page(request)
+        return self.answer_page(api_key_page(user_id=request.user.id, query=query), ApiKeySerializer)
+
+    @extend_schema(
+        operation_id="api_keys_create",
+        summary="Make an API key",
+        request=ApiKeyCreateSerializer,
+        responses={201: ApiKeyCreatedSerializer},
+    )
+    @idempotent(redact=("key",))
+    def post(self, request: Request) -> Response:
+        """The key is shown in this answer and never again. A key cannot give more than it has."""
+        values = self.read(request, ApiKeyCreateSerializer)
+        held = set(cast("ApiKey", request.auth).scopes)
+        if not held.issuperset(values["scopes"]):
+            raise ProblemError(
+                "insufficient_scope", "A key cannot make a key with scopes that it lacks itself."
+            )
+        created = api_key_create(user_id=request.user.id, **values)
+        body = {**ApiKeySerializer(created.api_key).data, "key": created.key}
+        return Response(body, status=201, headers={"Cache-Control": "no-store"})
+
+
+class ApiKeyView(ApiView):
+    tag = "accounts"
+    scopes = {"DELETE": "keys:write"}
+
+    @extend_schema(operation_id="api_keys_revoke", summary="Revoke an API key", responses={204: None})
+    def delete(self, request: Request, api_key_id: UUID) -> Response:
+        """At once. Revoking a key again is no error."""
+        api_key_revoke(user_id=request.user.id, api_key_id=api_key_id)
+        return Response(status=204)

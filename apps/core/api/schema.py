@@ -1,0 +1,112 @@
+"""The OpenAPI document says of every operation what can go wrong, without each view repeating it."""
+
+import inspect
+from typing import Any
+
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiParameter
+from rest_framework import serializers
+
+from apps.core.api.idempotency import HEADER
+from apps.core.api.problems import CONTENT_TYPE
+
+_TITLES = {
+    400: "The request is malformed or a value is not acceptable.",
+    401: "No valid API key.",
+    403: "The API key lacks the scope.",
+    404: "Nothing is here, or nothing that you may see.",
+    409: "A conflict with the resource's state, or a request with the same idempotency key in flight.",
+    413: "The body is larger than 10 kB.",
+    415: "The body is not application/json in UTF-8.",
+    422: "The idempotency key was used with another body.",
+    429: "Too many requests.",
+    500: "Something broke on our side.",
+    503: "Something that this needs is away.",
+}
+
+
+class ProblemErrorEntrySerializer(serializers.Serializer[Any]):
+    pointer = serializers.CharField(required=False, help_text="JSON Pointer into the body (RFC 6901).")
+    parameter = serializers.CharField(required=False, help_text="The query parameter at fault.")
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class ProblemSerializer(serializers.Serializer[Any]):
+    """A problem document (RFC 9457)."""
+
+    type = serializers.CharField(help_text="`urn:tranche:problem:` and the code.")
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField()
+    instance = serializers.CharField(help_text="The path of the request.")
+    code = serializers.CharField(help_text="Stable and machine-readable.")
+    retryable = serializers.BooleanField(help_text="Whether the same request may succeed later.")
+    request_id = serializers.CharField(
+        help_text="The X-Request-Id of the answer; quote it when asking for help."
+    )
+    errors = ProblemErrorEntrySerializer(many=True)
+
+
+class ProblemAutoSchema(AutoSchema):  # type: ignore[misc]
+    """Adds problems, the idempotency header, and a tag from the view."""
+
+    def get_tags(self) -> list[str]:
+        tag = getattr(self.view, "tag", None)
+        return [tag] if tag else [self.view.__class__.__module__.split(".")[1]]
+
+    def get_description(self) -> str:
+        """The method's own docstring and the scope that it needs; never a class's notes to its readers."""
+        text = inspect.getdoc(getattr(self.view, self.method.lower(), None)) or ""
+        scope = getattr(self.view, "scopes", {}).get(self.method)
+        return "\n\n".join(filter(None, [text, f"Scope: `{scope}`." if scope else ""]))
+
+    def get_override_parameters(self) -> list[Any]:
+        options = self._idempotency()
+        if options is None:
+            return []
+        description = (
+            "Makes a repeated request safe: the same key with the same body gets the first answer"
+            f" again. Kept {options['keep'].days} day(s)."
+        )
+        return [
+            OpenApiParameter(
+                HEADER,
+                {"type": "string", "minLength": 1, "maxLength": 255},
+                OpenApiParameter.HEADER,
+                required=options["required"],
+                description=description,
+            )
+        ]
+
+    def _get_response_bodies(self, direction: str = "response") -> Any:
+        responses = super()._get_response_bodies(direction=direction)
+        for status in self._problem_statuses():
+            responses.setdefault(str(status), self._problem(status))
+        return dict(sorted(responses.items()))
+
+    def _problem_statuses(self) -> list[int]:
+        statuses = {500, 503}
+        if not getattr(self.view, "public", False):
+            statuses |= {401, 403}
+        if self.method in ("POST", "PUT", "PATCH"):
+            statuses |= {400, 409, 413, 415}
+        if self._get_parameters():
+            statuses.add(400)
+        if "{" in self.path:
+            statuses.add(404)
+        if self.method in ("PATCH", "DELETE"):
+            statuses.add(409)
+        if self._idempotency() is not None:
+            statuses |= {400, 409, 422}
+        if self.method in getattr(self.view, "throttled", {}):
+            statuses.add(429)
+        return sorted(statuses)
+
+    def _problem(self, status: int) -> dict[str, Any]:
+        component = self.resolve_serializer(ProblemSerializer, "response")
+        return {"content": {CONTENT_TYPE: {"schema": component.ref}}, "description": _TITLES[status]}
+
+    def _idempotency(self) -> Any:
+        handler = getattr(self.view, self.method.lower(), None)
+        return getattr(handler, "idempotency", None)

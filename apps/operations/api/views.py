@@ -1,0 +1,95 @@
+"""Liveness and readiness for whoever runs the process, metrics for whoever watches it."""
+
+import hmac
+import ipaddress
+from dataclasses import asdict
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.http import require_GET
+from django_prometheus.exports import ExportToDjangoView
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.core.api.problems import Problem, ProblemError, problem_response
+from apps.core.api.views import ApiView
+from apps.operations.checks import readiness_check
+
+_FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")
+
+
+class HealthSerializer(serializers.Serializer[Any]):
+    status = serializers.ChoiceField(choices=["ok"])
+    version = serializers.CharField()
+
+
+class CheckSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    ok = serializers.BooleanField()
+    milliseconds = serializers.FloatField()
+    error = serializers.CharField(allow_blank=True)
+
+
+class ReadySerializer(serializers.Serializer[Any]):
+    status = serializers.ChoiceField(choices=["ok"])
+    checks = CheckSerializer(many=True)
+
+
+class HealthView(ApiView):
+    public = True
+    tag = "operations"
+
+    @extend_schema(operation_id="health_live", summary="Is the process alive?", responses=HealthSerializer)
+    def get(self, request: Request) -> Response:
+        """Asks no dependency: a process that waits for its database must not be killed for it."""
+        del request
+        return Response({"status": "ok", "version": settings.VERSION}, headers={"Cache-Control": "no-store"})
+
+
+class ReadyView(ApiView):
+    public = True
+    tag = "operations"
+
+    @extend_schema(operation_id="health_ready", summary="Can it serve?", responses=ReadySerializer)
+    def get(self, request: Request) -> Response:
+        """PostgreSQL, Redis and the migrations, each with its time; 503 with the same `checks` when not."""
+        del request
+        found = readiness_check()
+        checks = [asdict(check) for check in found]
+        if not all(check.ok for check in found):
+            failed = ", ".join(check.name for check in found if not check.ok)
+            raise ProblemError("not_ready", f"Not ready: {failed}.", extra={"checks": checks})
+        return Response({"status": "ok", "checks": checks}, headers={"Cache-Control": "no-store"})
+
+
+@require_GET
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Prometheus text of this process, for loopback and private networks, or with `METRICS_TOKEN`.
+
+    A request that a proxy forwarded comes from the proxy's private address and from who knows where behind it:
+    it needs the token.
+    """
+    if not (_token_matches(request) or _is_near(request)):
+        return problem_response(Problem(code="permission_denied"), request=request)
+    answer: HttpResponse = ExportToDjangoView(request)
+    answer["Cache-Control"] = "no-store"
+    return answer
+
+
+def _token_matches(request: HttpRequest) -> bool:
+    token: str = settings.METRICS_TOKEN
+    given = request.headers.get("Authorization", "")
+    return bool(token) and hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+
+
+def _is_near(request: HttpRequest) -> bool:
+    if any(name in request.META for name in _FORWARDED):
+        return False
+    try:
+        address = ipaddress.ip_address(request.META.get("REMOTE_ADDR", ""))
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_private

@@ -1,0 +1,47 @@
+"""The admin's looks (django-unfold) and what its pages may load."""
+
+from typing import Any
+
+from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
+from django.urls import reverse_lazy
+
+
+def _item(title: str, icon: str, route: str) -> dict[str, Any]:
+    return {"title": title, "icon": icon, "link": reverse_lazy(f"admin:{route}_changelist")}
+
+
+UNFOLD: dict[str, Any] = {
+    "SITE_TITLE": "Tranche",
+    "SITE_HEADER": "Tranche",
+    "SITE_SUBHEADER": "Every slot one outcome",
+    "SITE_SYMBOL": "stacked_line_chart",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "SIDEBAR": {
+        "show_search": True,
+        "show_all_applications": True,
+        "navigation": [
+            {
+                "title": "People",
+                "items": [
+                    _item("Users", "person", "accounts_user"),
+                    _item("API keys", "key", "accounts_apikey"),
+                ],
+            },
+            {"title": "Money", "items": [_item("Assets", "toll", "core_asset")]},
+        ],
+    },
+}
+
+# Unfold's pages evaluate Alpine expressions and carry inline scripts and styles; they frame only themselves.
+ADMIN_POLICY: dict[str, Any] = {
+    "default-src": [NONE],
+    "base-uri": [SELF],
+    "connect-src": [SELF],
+    "font-src": [SELF],
+    "form-action": [SELF],
+    "frame-ancestors": [SELF],
+    "img-src": [SELF, "data:"],
+    "script-src": [SELF, UNSAFE_INLINE, UNSAFE_EVAL],
+    "style-src": [SELF, UNSAFE_INLINE],
+}
