@@ -229,6 +229,7 @@ def _advance(claim: Claim[T], ids: list[Any]) -> None:
         run()
     except Retryable as error:
         _fail(part, error)
+        return
     except (OperationalError, InterfaceError):
         # The database itself: nothing can be recorded now. The lease runs out and the rows are claimed again.
         raise
@@ -236,9 +237,11 @@ def _advance(claim: Claim[T], ids: list[Any]) -> None:
         logger.warning(
             "chunk failed, bisecting", extra={"work": work.name, "rows": len(ids), "error": repr(error)}
         )
-        middle = len(ids) // 2
-        _advance(claim, ids[:middle])
-        _advance(claim, ids[middle:])
+    else:
+        return
+    middle = len(ids) // 2
+    _advance(claim, ids[:middle])
+    _advance(claim, ids[middle:])
 
 
 def _guarded(claim: Claim[T], run: Callable[[], None]) -> None:
@@ -359,7 +362,7 @@ def retry(work: Work[Any], *, ids: Sequence[Any] | None = None) -> int:
                 condition=condition,
                 states=sql.SQL(", ").join(map(sql.Literal, work.states)),
             ),
-            {"now": clock.now(), "ids": list(ids or [])},
+            {"now": clock.now(), "ids": [work.model._meta.pk.to_python(pk) for pk in ids or []]},
         )
         doorbell.ring(work.name)
     return len(rows)
