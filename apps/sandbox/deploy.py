@@ -50,7 +50,7 @@ def sqrt_price_x96(ratio: Fraction) -> int:
 
 
 def deployment_create(rpc: Rpc) -> Deployment:
-    """Deploy everything to a fresh development node that unlocks its accounts. Takes about two seconds."""
+    """Deploy everything to a fresh development node that unlocks its accounts. Takes well under a second."""
     accounts = tuple(str(account).lower() for account in rpc.call("eth_accounts"))
     deployer = accounts[0]
     start_block = int(rpc.call("eth_blockNumber"), 16)
