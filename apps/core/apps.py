@@ -16,4 +16,6 @@ class CoreConfig(AppConfig):
     label = "core"
 
     def ready(self) -> None:
+        from apps.core import probe  # noqa: F401 — registers its kind of work
+
         post_migrate.connect(_ensure_partitions, sender=self, dispatch_uid="core.partitions")

@@ -1,4 +1,4 @@
-"""`manage.py invariants [--json]`: prove, on live data, what must always hold. Exit status 1 when something does not."""
+"""`manage.py invariants [--json]`: prove on live data what must always hold. Exit status 1 when something does not."""
 
 import json
 import sys
