@@ -2,7 +2,7 @@
 
 Entries are append-only and each carries the balance after it, so that a balance is proved by its newest
 entry, and a chain of entries by its links. While the books are small everything is looked at; beyond that,
-what was posted in the last 35 days: older partitions were looked at while they were young. `facts` says which.
+what was posted in the last 35 days: older entries were looked at while they were young. `facts` says which.
 """
 
 from datetime import timedelta

@@ -63,7 +63,7 @@ class Account(models.Model):
 class Journal(models.Model):
     """One fact booked whole: its entries sum to zero per asset.
 
-    `fingerprint` is `domain.content_fingerprint`: what tells a repetition from a second fact of the same name.
+    `fingerprint` is `domain.content_fingerprint`: it tells a repetition from another fact of the same name.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

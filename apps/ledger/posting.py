@@ -6,6 +6,8 @@ COPY needs less of both sides than INSERT with arrays: no parameter is parsed, q
 from collections.abc import Sequence
 from typing import Any
 
+from django.db import connection
+
 from apps.ledger.domain import KIND_MAX_LENGTH, REFERENCE_MAX_LENGTH, JournalDraft
 from apps.ledger.errors import JournalInvalid
 
@@ -39,9 +41,12 @@ def journal_row(
 
 
 def copy_in(cursor: Any, journals: Sequence[str], entries: Sequence[str]) -> None:
-    """Write the rows. Journals first: entries are accepted for journals of this transaction only."""
+    """Write the rows. Journals first: entries are accepted for journals of this transaction only.
+
+    Raises Django's database errors; Django's cursor does not turn those of COPY by itself.
+    """
     for statement, rows in ((_JOURNALS, journals), (_ENTRIES, entries)):
-        with cursor.copy(statement) as copy:
+        with connection.wrap_database_errors, cursor.copy(statement) as copy:
             copy.write("".join(rows))
 
 

@@ -32,9 +32,9 @@ LEFT JOIN LATERAL (
 ) AS newest ON true
 """
 
-_AS_OF = f"""
+_AS_OF = """
 SELECT coalesce(sum(newest.balance_after_units), 0) FROM ledger_account AS account
-{_THEN} WHERE {{where}}
+{then} WHERE {where}
 """
 
 _STATEMENT = """
@@ -125,7 +125,7 @@ def balance_as_of(
         where = "account.owner_id = %(owner_id)s AND account.asset_id = %(asset_id)s"
     with connection.cursor() as cursor:
         cursor.execute(
-            _AS_OF.format(where=where),
+            _AS_OF.format(then=_THEN, where=where),
             {"account_id": account_id, "owner_id": owner_id, "asset_id": asset_id, "before": _after(at)},
         )
         return int(cursor.fetchone()[0])

@@ -7,9 +7,10 @@ database checks everything again (migration 0002); the checks made here give bet
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 
 from apps.core import clock
 from apps.core.errors import NotFound
@@ -45,7 +46,7 @@ FROM unnest(%s::uuid[], %s::text[], %s::uuid[], %s::uuid[], %s::text[])
 ON CONFLICT DO NOTHING
 """
 
-# Not FOR UPDATE: that would also block foreign keys that point at an account, which read nothing that changes.
+# Not FOR UPDATE: that would also block foreign keys pointing at an account, which read nothing that changes.
 _LOCK = """
 SELECT id, asset_id, kind, balance_units, last_entry_id FROM ledger_account
 WHERE id = ANY (%s::uuid[]) ORDER BY id FOR NO KEY UPDATE
@@ -106,11 +107,18 @@ def journals_post(*, drafts: Sequence[JournalDraft]) -> PostResult:
 
     Idempotent: a draft whose reference was posted with the same content is skipped and counted as repeated.
     Locks the accounts of all drafts in id order first. Raises `JournalInvalid` (does not balance, unknown
-    account, empty), `ReferenceReused` (known reference, other content), `InsufficientFunds` (names the account
-    and the first journal that would take it past zero at its turn, repeated ones aside).
+    account, empty), `ReferenceReused` (known reference, other content), `InsufficientFunds` (naming account
+    and journal: the first that would take an account past zero at its turn, repeated ones aside).
     """
-    with transaction.atomic():
-        return _journals_post(drafts)
+    try:
+        with transaction.atomic():
+            return _journals_post(drafts)
+    except IntegrityError as error:
+        violated: Any = getattr(error.__cause__, "diag", None)
+        if violated is not None and violated.constraint_name == "ledger_journal_reference":
+            # Committed since we looked, by somebody whom the accounts' locks did not make wait: other content.
+            raise ReferenceReused(str(violated.message_detail)) from error
+        raise
 
 
 def journal_reverse(*, journal_id: UUID, reason: str) -> UUID:

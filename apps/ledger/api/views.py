@@ -24,7 +24,7 @@ class BalancesView(ApiView):
     @extend_schema(
         operation_id="balances_list",
         summary="Balances per asset",
-        description="Available, held and total of every asset: now, or right after the last posting at `as_of`.",
+        description="Available, held and total of every asset: now, or after the last posting at `as_of`.",
         parameters=[
             OpenApiParameter(
                 "as_of", {"type": "string", "format": "date-time"}, description="An RFC 3339 instant."

@@ -1,0 +1,24 @@
+"""What every test needs from the database."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from django.db.backends.postgresql.operations import DatabaseOperations
+
+
+@pytest.fixture(scope="session", autouse=True)
+def flush_of_append_only_tables() -> Iterator[None]:
+    """Let Django empty the tables after a transactional test: the ledger's triggers refuse TRUNCATE.
+
+    Only that flush is let through, by a setting that needs a superuser and ends with its transaction; a TRUNCATE
+    that a test sends is refused as in production.
+    """
+    flush = DatabaseOperations.execute_sql_flush
+
+    def flush_past_triggers(self: DatabaseOperations, sql_list: Sequence[str]) -> Any:
+        return flush(self, ["SET LOCAL session_replication_role = replica", *sql_list])
+
+    DatabaseOperations.execute_sql_flush = flush_past_triggers  # type: ignore[method-assign]
+    yield
+    DatabaseOperations.execute_sql_flush = flush  # type: ignore[method-assign]
