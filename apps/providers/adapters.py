@@ -39,6 +39,9 @@ class VenueAdapter(Protocol):
         """The transaction that sells exactly `amount_in_units`, or reverts below `min_out_units` or after
         `deadline` (seconds since the epoch, on the chain's clock)."""
 
+    def spent_read(self, data: str) -> tuple[str, int] | None:
+        """The (token, units) that a transaction made by `swap_call` spends; None for any other call data."""
+
 
 _ADAPTERS: dict[str, VenueAdapter] = {
     "uniswap_v2": uniswap_v2.UniswapV2(),

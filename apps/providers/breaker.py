@@ -14,7 +14,7 @@ OPEN_SECONDS = 30
 OPEN_SECONDS_CAP = 600
 PROBE_SECONDS = 10
 
-# A failure opens the breaker when it is the last straw, or when it was the probe's; not when it is a straggler
+# A failure opens the breaker when it is the last straw or the probe's; not when it is a straggler
 # that was sent before the breaker opened and comes home while it is open.
 _OPENS = (
     "((health.open_until IS NULL AND health.consecutive_failures + 1 >= %(threshold)s)"
@@ -35,7 +35,7 @@ ON CONFLICT (venue_id) DO UPDATE SET
     END,
     probe_until = NULL,
     updated_at = clock_timestamp()
-"""  # noqa: S608 — only our own constant is put in
+"""
 
 
 def breaker_admit(*, venue_ids: Sequence[UUID]) -> set[UUID]:

@@ -22,7 +22,7 @@ class ChainView:
 
 
 def chain_view(*, network_id: UUID, calls: Sequence[tuple[str, str]]) -> ChainView:
-    """The latest block and `calls` ((contract, call data) pairs) read at it; raises chain's retryable errors."""
+    """The latest block, and `calls` ((contract, call data) pairs) at it; raises chain's retryable errors."""
     block = chain.block_read(network_id=network_id)
     answers = chain.calls_read(
         network_id=network_id,

@@ -1,7 +1,7 @@
 """What a swap really moved, read from the token transfers of its receipt.
 
-Not from the router's or the pool's events: those say what the venue believes. The `Transfer` events of both tokens
-say what arrived, and read the same for every venue. Source: EIP-20.
+Not from the router's or the pool's events: those say what the venue believes. The `Transfer` events of both
+tokens say what arrived, and read the same for every venue. Source: EIP-20.
 """
 
 from collections.abc import Mapping, Sequence

@@ -10,6 +10,7 @@ from apps.providers.errors import QuoteUnusableError, RouteInvalid
 # The router cannot estimate gas. Measured with plain ERC-20 tokens; see tests/providers.
 _GAS_BASE = 60_000
 _GAS_PER_HOP = 55_000
+_SWAP = "swapExactTokensForTokens(uint256,uint256,address[],address,uint256)"
 
 
 class UniswapV2:
@@ -43,7 +44,14 @@ class UniswapV2:
         gas_units: int,
     ) -> SwapCall:
         data = abi.call_data(
-            "swapExactTokensForTokens(uint256,uint256,address[],address,uint256)",
+            _SWAP,
             [amount_in_units, min_out_units, list(route.path), recipient, deadline],
         )
         return SwapCall(to=route.router, data=data, gas_limit=gas_units * 2)
+
+    def spent_read(self, data: str) -> tuple[str, int] | None:
+        try:
+            amount, _, path, _, _ = abi.arguments(_SWAP, data)
+        except ValueError:
+            return None
+        return str(path[0]).lower(), int(amount)

@@ -18,6 +18,8 @@ _GAS_AROUND_POOLS = 60_000
 _GAS_PER_POOL = 70_000
 # Crossing more ticks than at the time of the quote costs more; unused gas costs nothing.
 _GAS_LIMIT_FACTOR = 2
+_SWAP_SINGLE = "exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))"
+_SWAP_PATH = "exactInput((bytes,address,uint256,uint256,uint256))"
 
 
 class UniswapV3:
@@ -68,7 +70,7 @@ class UniswapV3:
     ) -> SwapCall:
         if route.hops == 1:
             data = abi.call_data(
-                "exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))",
+                _SWAP_SINGLE,
                 [
                     (
                         route.path[0],
@@ -84,10 +86,20 @@ class UniswapV3:
             )
         else:
             data = abi.call_data(
-                "exactInput((bytes,address,uint256,uint256,uint256))",
+                _SWAP_PATH,
                 [(packed_path(route), recipient, deadline, amount_in_units, min_out_units)],
             )
         return SwapCall(to=route.router, data=data, gas_limit=gas_units * _GAS_LIMIT_FACTOR)
+
+    def spent_read(self, data: str) -> tuple[str, int] | None:
+        try:
+            if data.startswith("0x" + abi.selector(_SWAP_SINGLE).hex()):
+                (single,) = abi.arguments(_SWAP_SINGLE, data)
+                return str(single[0]).lower(), int(single[5])
+            (through,) = abi.arguments(_SWAP_PATH, data)
+            return "0x" + bytes(through[0])[:20].hex(), int(through[3])
+        except ValueError:
+            return None
 
 
 def packed_path(route: RouteSpec) -> bytes:

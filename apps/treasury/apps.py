@@ -4,3 +4,6 @@ from django.apps import AppConfig
 class TreasuryConfig(AppConfig):
     name = "apps.treasury"
     label = "treasury"
+
+    def ready(self) -> None:
+        from apps.treasury import invariants  # noqa: F401 — importing registers them

@@ -6,10 +6,14 @@ from uuid import UUID
 from django.db import transaction
 
 from apps.chain import abi
-from apps.chain.models import OutboundTransaction, Wallet
+from apps.chain.domain import TransactionState
+from apps.chain.models import OutboundTransaction, Wallet, WalletCap
 from apps.chain.services import transaction_request
-from apps.core.errors import NotFound, Retryable
+from apps.core import clock
+from apps.core.errors import NotFound, Retryable, Terminal
+from apps.core.fields import UINT256_MAX
 from apps.providers import selectors
+from apps.providers.adapters import adapter_for
 from apps.providers.client import chain_view
 from apps.providers.models import Venue, VenueAllowance
 from apps.providers.selectors import MarketSpec
@@ -18,15 +22,22 @@ from apps.providers.selectors import MarketSpec
 # whole balance to a router's bug; one per swap would double the gas.
 COVER_SWAPS = 16
 _APPROVE_GAS = 80_000
+_FAILED_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class AllowanceState:
-    """Whether a swap may go now; if not, the approval that is under way (`notify` rings on its changes)."""
+    """Whether a swap may go now; if not, the approval that is under way (its `notify` rings on changes).
+
+    True in a condition exactly when `ready`.
+    """
 
     ready: bool
     allowance_units: int
     transaction_id: UUID | None = None
+
+    def __bool__(self) -> bool:
+        return self.ready
 
 
 def allowance_ensure(
@@ -35,14 +46,14 @@ def allowance_ensure(
     market_id: UUID,
     wallet_id: UUID,
     amount_units: int,
-    pending_units: int = 0,
     notify: str = "",
 ) -> AllowanceState:
     """See that the venue's router may take `amount_units` of the market's sold token; ask for it if not.
 
-    `pending_units` is what swaps already sent through the same router will still take. Idempotent: while an
-    approval is under way every call returns it. Raises `NotFound`, and `Retryable` when the chain is away.
-    One round trip to the chain, outside the transaction.
+    What swaps under way will still take of the same allowance is left to them. Idempotent: while an approval is
+    under way every call returns it. Raises `NotFound`, `Retryable` when the chain is away or the last approval
+    just failed, `Terminal` when the amount is above the wallet's cap. One round trip to the chain: keep it out of
+    transactions.
     """
     market = selectors.market_spec_get(market_id=market_id)
     venue = Venue.objects.filter(pk=venue_id).first()
@@ -50,16 +61,23 @@ def allowance_ensure(
     if venue is None or wallet is None:
         raise NotFound("No such venue or wallet.")
     allowance_units, seen_block = _allowance_read(market, venue.router_address, wallet.address)
+    pending_units = _pending_units(market, venue, wallet, seen_block=seen_block)
     needed_units = amount_units + pending_units
     if allowance_units >= needed_units:
         return AllowanceState(ready=True, allowance_units=allowance_units)
+    wanted_units = min(needed_units + amount_units * (COVER_SWAPS - 1), _cap_units(market, wallet))
+    if wanted_units < amount_units:
+        raise Terminal("the amount is above the wallet's cap")
+    if wanted_units < needed_units:
+        # The cap has room for one of them only: wait until what is under way has been taken.
+        return AllowanceState(ready=False, allowance_units=allowance_units)
     with transaction.atomic():
         return _approval_request(
             market,
             venue,
             wallet,
             allowance_units=allowance_units,
-            wanted_units=pending_units + amount_units * COVER_SWAPS,
+            wanted_units=wanted_units,
             seen_block=seen_block,
             notify=notify,
         )
@@ -76,6 +94,26 @@ def _allowance_read(market: MarketSpec, router: str, owner: str) -> tuple[int, i
     return int(abi.decode(["uint256"], answer)[0]), view.block_number
 
 
+def _pending_units(market: MarketSpec, venue: Venue, wallet: Wallet, *, seen_block: int) -> int:
+    """What swaps that were not in a block yet when the allowance was read will still take of it."""
+    under_way = (
+        OutboundTransaction.objects.filter(
+            network_id=market.network_id, wallet=wallet, to=venue.router_address, finalized_at__isnull=True
+        )
+        .exclude(block_number__lte=seen_block)
+        .values_list("data", flat=True)
+    )
+    adapter = adapter_for(venue.kind)
+    spent = [adapter.spent_read(data) for data in under_way]
+    return sum(found[1] for found in spent if found is not None and found[0] == market.sold_token)
+
+
+def _cap_units(market: MarketSpec, wallet: Wallet) -> int:
+    """The most that the signer lets this wallet approve at once; without a cap it refuses whatever is asked."""
+    cap = WalletCap.objects.filter(wallet=wallet, asset_id=market.sold_asset_id).first()
+    return UINT256_MAX if cap is None else int(cap.per_transaction_units)
+
+
 def _approval_request(
     market: MarketSpec,
     venue: Venue,
@@ -90,6 +128,10 @@ def _approval_request(
     last = row.transaction
     if last is not None and _still_counts(last, seen_block):
         return AllowanceState(ready=False, allowance_units=allowance_units, transaction_id=last.pk)
+    if last is not None and _just_failed(last):
+        raise Retryable(
+            f"the approval was not made: {last.state} {last.reason}", after_seconds=_FAILED_SECONDS
+        )
     row.round += 1
     reference = f"allowance:{row.pk}:{row.round}"
     if allowance_units > 0:
@@ -110,6 +152,13 @@ def _row_lock(*, venue_id: UUID, asset_id: UUID, wallet_id: UUID) -> VenueAllowa
 def _still_counts(last: OutboundTransaction, seen_block: int) -> bool:
     """Under way, or mined after the block at which the allowance was read: the reading was too early."""
     return not last.is_final or (last.block_number is not None and last.block_number > seen_block)
+
+
+def _just_failed(last: OutboundTransaction) -> bool:
+    """Asking again at once would burn gas, or fill the signer's log, for the same answer."""
+    if last.state == TransactionState.CONFIRMED or last.finalized_at is None:
+        return False
+    return (clock.now() - last.finalized_at).total_seconds() < _FAILED_SECONDS
 
 
 def _approve(

@@ -21,9 +21,9 @@ def quotes_best(*, market_id: UUID, amount_in_units: int) -> Quote:
     """The route that leaves the most bought units for `amount_in_units` after its gas is paid for.
 
     All routes of healthy venues and the price feeds are read at one block in one batch, so that the quote and
-    its reference agree about "now". Ties go to the older route. Five queries at most and two round trips to the
-    chain: keep it out of transactions. Raises `NoRoute` or `ReferenceUnavailable` (both retryable), and chain's
-    own retryable errors.
+    its reference agree about "now". Ties go to the older route. Five queries at most and two round trips to
+    the chain: keep it out of transactions. Raises `NoRoute` or `ReferenceUnavailable` (both retryable), and
+    chain's own retryable errors.
     """
     if amount_in_units <= 0:
         raise Terminal("a quote wants a positive amount")
