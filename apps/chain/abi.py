@@ -43,6 +43,11 @@ def topic(signature: str) -> str:
     return "0x" + keccak(text=signature).hex()
 
 
+def keccak_bytes(data: bytes) -> bytes:
+    """Keccak-256, which is not SHA3-256."""
+    return bytes(keccak(data))
+
+
 def encode(types: Sequence[str], values: Sequence[Any]) -> bytes:
     return bytes(_encode(list(types), list(values)))
 

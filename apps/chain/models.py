@@ -18,7 +18,7 @@ def _one_of(column: str, values: Any) -> Q:
 
 
 class Network(models.Model):
-    """An EVM chain. `watched_block` is the tip of the header chain that we hold: what confirmations count against."""
+    """An EVM chain. `watched_block` is the tip of the headers that we hold: what confirmations count against."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     chain_id = models.BigIntegerField(unique=True, validators=[MinValueValidator(1)])
@@ -119,7 +119,7 @@ class Token(models.Model):
 
 
 class Wallet(models.Model):
-    """A key pair of ours. The private key is encrypted under SIGNER_KEYS; only the signing step decrypts it."""
+    """A key pair of ours. The private key is encrypted under SIGNER_KEYS; only signing decrypts it."""
 
     class Role(models.TextChoices):
         SWAP = "swap", "Swaps"
@@ -186,9 +186,9 @@ class SignerRule(models.Model):
     """One line of the signer's allow-list: this contract, this function, and where its amount stands.
 
     The paths are dotted indexes into the decoded arguments (`0`, `2.0`, `0.4`; negative ones count from the
-    end). `token_path` names the token that is spent (an address, or bytes that begin with one, as in a Uniswap V3
-    path); empty means the called contract. The value at `recipient_path` must be `recipient`, or the wallet itself when
-    `recipient` is empty. An empty `amount_path` means that the call moves nothing (or only its value).
+    end). `token_path` names the token that is spent (an address, or bytes that begin with one, as in a Uniswap
+    V3 path); empty means the called contract. The value at `recipient_path` must be `recipient`, or the wallet
+    itself when `recipient` is empty. An empty `amount_path` means that the call moves nothing but its value.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -224,6 +224,7 @@ class WalletNonce(models.Model):
     wallet = models.ForeignKey(Wallet, on_delete=models.PROTECT, related_name="+")
     first_nonce = models.BigIntegerField(help_text="The chain's pending count when we began.")
     next_nonce = models.BigIntegerField()
+    skipped = models.JSONField(default=list, help_text="Nonces that foreign transactions took before us.")
 
     class Meta:
         constraints = [
@@ -367,7 +368,7 @@ class TransactionAttempt(models.Model):
 
 
 class Block(models.Model):
-    """A header as an endpoint showed it. Orphaned ones stay, marked; of each height one at most is canonical."""
+    """A header that an endpoint showed us. Orphaned ones stay, marked; one per height is canonical."""
 
     id = models.BigAutoField(primary_key=True)
     network = models.ForeignKey(Network, on_delete=models.CASCADE, related_name="+")

@@ -18,7 +18,9 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="outboundtransaction",
             index=models.Index(
-                condition=models.Q(("booked_at__isnull", True), ("gas_booked_at__isnull", True), _connector="OR"),
+                condition=models.Q(
+                    ("booked_at__isnull", True), ("gas_booked_at__isnull", True), _connector="OR"
+                ),
                 fields=["network", "block_number"],
                 name="chain_transaction_unbooked",
             ),

@@ -1,0 +1,86 @@
+"""Reads of the chain room's rows."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import Prefetch, QuerySet
+
+from apps.chain import abi
+from apps.chain.domain import FINAL, AttemptKind, TransactionState
+from apps.chain.models import Network, OutboundTransaction, Token
+from apps.core.errors import NotFound
+
+
+def transaction_get(*, transaction_id: UUID) -> OutboundTransaction:
+    """A transaction with its wallet and the attempt that was mined; raises `NotFound`."""
+    row = OutboundTransaction.objects.select_related("wallet", "attempt").filter(pk=transaction_id).first()
+    if row is None:
+        raise NotFound
+    return row
+
+
+def transactions_get(*, transaction_ids: Sequence[UUID]) -> dict[UUID, OutboundTransaction]:
+    """Several at once, by id; unknown ids are left out."""
+    found = OutboundTransaction.objects.select_related("wallet", "attempt").filter(pk__in=transaction_ids)
+    return {row.pk: row for row in found}
+
+
+def transactions_final(
+    *, after: tuple[datetime, UUID] | None = None, limit: int = 500
+) -> list[OutboundTransaction]:
+    """Final transactions that were mined (they cost gas), in order of (finalized_at, id), after a cursor."""
+    rows = (
+        OutboundTransaction.objects.select_related("wallet", "attempt", "network")
+        .filter(state__in=FINAL, gas_used__isnull=False)
+        .order_by("finalized_at", "id")
+    )
+    if after is not None:
+        rows = rows.filter(finalized_at__gte=after[0]).exclude(finalized_at=after[0], id__lte=after[1])
+    return list(rows[:limit])
+
+
+def transaction_effects(row: OutboundTransaction) -> list[tuple[str | None, int]]:
+    """What a mined transaction moved for our wallet: (token address, or None for native; delta in base units).
+
+    Read from Transfer logs and the value sent; without gas, which is `row.gas_cost_units`. Native coin that a
+    contract sends back leaves no log and is not seen here: routes through native coin are not used. Only net
+    changes that are not zero; native first, then tokens by address.
+    """
+    deltas: dict[str | None, int] = defaultdict(int)
+    if row.gas_used is None or not row.succeeded:
+        return []
+    own = row.wallet.address
+    cancelled = row.attempt is not None and row.attempt.kind == AttemptKind.CANCEL
+    if row.value_units and not cancelled and row.to != own:
+        deltas[None] -= row.value_units
+    for log in row.logs:
+        topics = log["topics"]
+        if len(topics) != 3 or topics[0] != abi.topic(abi.TRANSFER_SIGNATURE):
+            continue
+        sender, receiver = abi.topic_address(topics[1]), abi.topic_address(topics[2])
+        units = int(abi.decode(["uint256"], log["data"])[0])
+        deltas[log["address"]] += (receiver == own) * units - (sender == own) * units
+    return sorted(
+        ((token, units) for token, units in deltas.items() if units), key=lambda pair: pair[0] or ""
+    )
+
+
+def networks_list() -> QuerySet[Network]:
+    """Networks with their native asset and enabled tokens, by name: what the API shows."""
+    tokens = Token.objects.filter(enabled=True).select_related("asset").order_by("asset__code")
+    return (
+        Network.objects.select_related("native_asset")
+        .prefetch_related(Prefetch("tokens", queryset=tokens))
+        .order_by("name")
+    )
+
+
+def transactions_open_count(*, wallet_id: UUID) -> int:
+    """How many transactions of a wallet are not final."""
+    return (
+        OutboundTransaction.objects.filter(wallet_id=wallet_id)
+        .exclude(state__in=[str(state) for state in TransactionState if state in FINAL])
+        .count()
+    )

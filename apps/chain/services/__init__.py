@@ -1,0 +1,31 @@
+"""What the chain room does for others. Reads of stored rows are in `apps.chain.selectors`."""
+
+from apps.chain.domain import Call, CallReverted, Header
+from apps.chain.services.networks import (
+    endpoint_add,
+    network_create,
+    network_halt,
+    network_resume,
+    token_register,
+)
+from apps.chain.services.reads import (
+    block_number_read,
+    block_read,
+    calls_read,
+    native_balance_read,
+    token_balance_read,
+)
+from apps.chain.services.transactions import transaction_cancel, transaction_request, transaction_retry
+from apps.chain.services.wallets import (
+    signer_rule_allow,
+    wallet_cap_set,
+    wallet_create,
+    wallet_import,
+)
+
+__all__ = [
+    "Call", "CallReverted", "Header", "block_number_read", "block_read", "calls_read", "endpoint_add",
+    "native_balance_read", "network_create", "network_halt", "network_resume", "signer_rule_allow",
+    "token_balance_read", "token_register", "transaction_cancel", "transaction_request", "transaction_retry", "wallet_cap_set",
+    "wallet_create", "wallet_import",
+]  # fmt: skip

@@ -1,0 +1,85 @@
+"""Reads from the chain, with failover. None and *unknown* mean the same; nothing here is cached."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+from uuid import UUID
+
+from apps.chain import abi, failover
+from apps.chain.client import Endpoint, call_params, header, quantity
+from apps.chain.domain import Call, CallReverted, Header
+from apps.chain.errors import EndpointFailure, RpcError, RpcUnavailable
+
+R = TypeVar("R")
+
+_REVERT_CODE = 3  # EIP-1474 leaves it open; geth, anvil and Erigon use 3 for "execution reverted"
+
+
+def calls_read(
+    *, network_id: UUID, calls: Sequence[Call], block: int | str = "latest"
+) -> list[bytes | CallReverted]:
+    """`eth_call` each of `calls` against one endpoint and one `block` (a number or a tag), in one request.
+
+    A revert is a result, not an error. Raises `RpcUnavailable` when no endpoint answered, or the node could
+    not say (a block that it does not have).
+    """
+    if not calls:
+        return []
+    at = _block(block)
+
+    def act(endpoint: Endpoint) -> list[bytes | CallReverted]:
+        answers = endpoint.batch([("eth_call", call_params(call, at)) for call in calls])
+        return [_call_result(answer) for answer in answers]
+
+    return _ask(network_id, act)
+
+
+def native_balance_read(*, network_id: UUID, address: str, block: int | str = "latest") -> int:
+    """The native balance of an address at `block`, in base units."""
+    return _ask(
+        network_id, lambda endpoint: quantity(endpoint.request("eth_getBalance", [address, _block(block)]))
+    )
+
+
+def token_balance_read(*, network_id: UUID, token: str, address: str, block: int | str = "latest") -> int:
+    """`balanceOf` at `block`, in base units; raises `RpcUnavailable` when the contract reverts."""
+    data = abi.call_data("balanceOf(address)", [address])
+    result = calls_read(network_id=network_id, calls=[Call(token, data)], block=block)[0]
+    if isinstance(result, CallReverted) or len(result) < 32:
+        raise RpcUnavailable("balanceOf gave no number")
+    return int(abi.decode(["uint256"], result)[0])
+
+
+def block_number_read(*, network_id: UUID) -> int:
+    """What an endpoint says its head is. Not a basis for finality: see `Network.watched_block`."""
+    return _ask(network_id, lambda endpoint: quantity(endpoint.request("eth_blockNumber", [])))
+
+
+def block_read(*, network_id: UUID, block: int | str = "latest") -> Header | None:
+    """A header by number or tag; None means unknown, not absent."""
+    return _ask(
+        network_id, lambda endpoint: header(endpoint.request("eth_getBlockByNumber", [_block(block), False]))
+    )
+
+
+def _ask(network_id: UUID, act: Callable[[Endpoint], R]) -> R:
+    try:
+        return failover.ask(network_id, act)
+    except RpcError as error:
+        raise RpcUnavailable(str(error)) from None
+
+
+def _block(block: int | str) -> str:
+    return hex(block) if isinstance(block, int) else block
+
+
+def _call_result(answer: object) -> bytes | CallReverted:
+    if isinstance(answer, RpcError):
+        if answer.data or answer.code == _REVERT_CODE or "revert" in answer.message.lower():
+            return CallReverted(abi.revert_reason(answer.data), answer.data)
+        raise answer
+    if not isinstance(answer, str) or not answer.startswith("0x"):
+        raise EndpointFailure("malformed call result")
+    try:
+        return bytes.fromhex(answer[2:])
+    except ValueError:
+        raise EndpointFailure("malformed call result") from None

@@ -1,0 +1,90 @@
+"""Intents: asking for a transaction, giving it up, digging it up."""
+
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction as database
+
+from apps.chain.domain import AttemptKind, TransactionState
+from apps.chain.kinds import SEND_WORK, SIGN_WORK
+from apps.chain.models import OutboundTransaction
+from apps.chain.transitions import SIGN, Moves
+from apps.core import doorbell, work
+from apps.core.errors import Conflict, NotFound
+
+
+def transaction_request(
+    *,
+    network_id: UUID,
+    wallet_id: UUID,
+    to: str,
+    data: str,
+    gas_limit: int,
+    purpose: str,
+    reference: str,
+    value_units: int = 0,
+    notify: str = "",
+) -> OutboundTransaction:
+    """Write down the intent, in the caller's database transaction; workers do the rest.
+
+    `value_units` is in wei. `reference` is unique: asking again with the same content returns the existing
+    transaction, with other content raises `Conflict`. `notify` is a doorbell rung at every change of state.
+    """
+    content: dict[str, Any] = {
+        "network_id": network_id,
+        "wallet_id": wallet_id,
+        "to": to.lower(),
+        "data": (data or "0x").lower(),
+        "value_units": value_units,
+        "gas_limit": gas_limit,
+        "purpose": purpose,
+    }
+    wanted = OutboundTransaction(reference=reference, notify=notify, **content)
+    # Inserted without looking first: two callers at once end with one row.
+    OutboundTransaction.objects.bulk_create([wanted], ignore_conflicts=True)
+    row = OutboundTransaction.objects.get(reference=reference)
+    if row.pk != wanted.pk:
+        differing = [name for name, value in content.items() if getattr(row, name) != value]
+        if differing:
+            raise Conflict("reference_reused", f"Transaction {reference} exists with another {differing[0]}.")
+        return row
+    doorbell.ring(SIGN)
+    return row
+
+
+def transaction_cancel(*, transaction_id: UUID) -> OutboundTransaction:
+    """Give up an intent: at once when it has no nonce, else by outbidding it with a self-transfer.
+
+    The self-transfer may lose the race; then the transaction ends confirmed or reverted. Raises `NotFound`, or
+    `Conflict` when it is mined or final.
+    """
+    with database.atomic():
+        row = OutboundTransaction.objects.select_for_update().filter(pk=transaction_id).first()
+        if row is None:
+            raise NotFound
+        moves = Moves()
+        if row.state == TransactionState.QUEUED and row.nonce is None:
+            moves.move(
+                row,
+                TransactionState.CANCELLED,
+                topic="transaction.cancelled",
+                reason="given up before signing",
+            )
+        elif row.state in (TransactionState.SIGNED, TransactionState.SENT):
+            moves.move(
+                row,
+                TransactionState.QUEUED,
+                next_attempt=AttemptKind.CANCEL,
+                reason="given up by an operator",
+            )
+        elif row.state == TransactionState.QUEUED:
+            OutboundTransaction.objects.filter(pk=row.pk).update(next_attempt=AttemptKind.CANCEL)
+        else:
+            raise Conflict("transaction_not_open", f"The transaction is {row.state}.")
+        moves.publish()
+    return row
+
+
+def transaction_retry(*, transaction_id: UUID) -> bool:
+    """Dig up a buried transaction; True when there was something to dig up."""
+    return any(work.retry(kind, ids=[transaction_id]) for kind in (SIGN_WORK, SEND_WORK))
