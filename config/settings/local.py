@@ -18,9 +18,7 @@ REDIS_URL = env.text("REDIS_URL", default="redis://127.0.0.1:6379/0")
 CACHES = common.caches(REDIS_URL)
 
 # Development keys, published here on purpose: they protect nothing but a sandbox.
-ENCRYPTION_KEYS = env.keyring(
-    "ENCRYPTION_KEYS", default="dev:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
-)
+ENCRYPTION_KEYS = env.keyring("ENCRYPTION_KEYS", default="dev:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
 SIGNER_KEYS = env.keyring("SIGNER_KEYS", default="dev:ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=")
 
 CLOCK = "apps.sandbox.clock.SandboxClock"
@@ -33,3 +31,5 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 WHITENOISE_USE_FINDERS = True
+# Look a file up when it is asked for: nothing is collected here, and a start need not walk every package.
+WHITENOISE_AUTOREFRESH = True
