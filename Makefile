@@ -25,7 +25,7 @@ test: setup ## the whole test suite; ARGS="tests/ledger -k overdraft" narrows it
 	@$(PYTHON) -m pytest $(ARGS)
 
 check: setup ## format, lint, types, imports, migrations, deployment, schema; ARGS="mypy ruff" narrows it
-	@$(PYTHON) bin/check.py $(ARGS)
+	@$(PYTHON) -m bin.check $(ARGS)
 
 bench: setup ## throughput and latency against their baselines; results in var/bench.json
 	@$(PYTHON) -m tests.bench $(ARGS)
@@ -34,7 +34,7 @@ chaos: setup ## kill and break real processes; verdicts in var/chaos.json
 	@$(PYTHON) -m tests.chaos $(ARGS)
 
 schema: setup ## write docs/openapi.yaml anew from the code
-	@$(PYTHON) bin/check.py --write-schema
+	@$(PYTHON) -m bin.check --write-schema
 
 lock: setup ## resolve requirements/*.in into requirements/*.txt with hashes; ARGS=--upgrade for the newest
 	@for name in setup base dev lint node; do \

@@ -1,6 +1,6 @@
 """What `make check` runs: every static check, as many at once as there are cores, all even when one fails.
 
-`python bin/check.py [STEP…]` narrows it; `--write-schema` writes docs/openapi.yaml anew from the code.
+`python -m bin.check [STEP…]` narrows it; `--write-schema` writes docs/openapi.yaml anew from the code.
 Nothing here needs a database, a broker or the network.
 """
 

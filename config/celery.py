@@ -5,6 +5,8 @@ import os
 from celery import Celery
 from django.conf import settings
 
+from config import health
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
 
 app = Celery("tranche")
@@ -54,6 +56,7 @@ app.conf.update(
     beat_max_loop_interval=1,
 )
 app.autodiscover_tasks(["workers"], related_name="tasks")
+health.connect()
 
 
 @app.on_after_finalize.connect

@@ -52,6 +52,9 @@ def main() -> None:
     arguments = command(sys.argv[1])
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
     os.environ.setdefault("SERVICE_NAME", sys.argv[1])
+    # SIGTERM then means Celery's soft shutdown: finish for `worker_soft_shutdown_timeout`, hand back what is left.
+    # Without it a worker waits for its task to the hard limit, and the platform kills it first.
+    os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     os.execv(arguments[0], arguments)  # noqa: S606
 
 

