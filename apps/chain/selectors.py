@@ -9,8 +9,8 @@ from django.db.models import Prefetch, QuerySet
 
 from apps.chain import abi
 from apps.chain.domain import FINAL, AttemptKind, TransactionState
-from apps.chain.models import Network, OutboundTransaction, Token
-from apps.core.errors import NotFound
+from apps.chain.models import Network, OutboundTransaction, Token, Wallet
+from apps.core.errors import NotFound, Retryable
 
 
 def transaction_get(*, transaction_id: UUID) -> OutboundTransaction:
@@ -84,3 +84,16 @@ def transactions_open_count(*, wallet_id: UUID) -> int:
         .exclude(state__in=[str(state) for state in TransactionState if state in FINAL])
         .count()
     )
+
+
+def wallet_get(*, role: str) -> Wallet:
+    """The wallet that acts in a role: the oldest enabled one. Raises `Retryable` while none is set up."""
+    row = Wallet.objects.filter(role=role, enabled=True).order_by("created_at", "id").first()
+    if row is None:
+        raise Retryable(f"no enabled wallet has the role {role}")
+    return row
+
+
+def transaction_hash(row: OutboundTransaction) -> str:
+    """The hash under which the transaction was mined; empty while it is not."""
+    return row.attempt.hash if row.attempt is not None else ""
