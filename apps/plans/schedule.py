@@ -132,7 +132,7 @@ class ScheduleRule:
         if at is not None and not isinstance(at, time):
             at = _time_parse(at)
         days = tuple(sorted(weekdays))
-        rule = cls(Kind(kind), zone, anchor, interval, at, days, day, " ".join(cron.split(" ")))
+        rule = cls(Kind(kind), zone, anchor, interval, at, days, day, cron)
         rule.validate()
         return rule
 
@@ -377,7 +377,7 @@ class ScheduleRule:
 def describe(rule: ScheduleRule) -> str:
     """The rule in a person's words: "every day at 09:00 Europe/Berlin"."""
     if rule.kind is Kind.CRON:
-        return f"at cron {rule.cron} {rule.zone}"
+        return f"at cron {' '.join(rule.cron.split())} {rule.zone}"
     unit = {Kind.HOURLY: "hour", Kind.DAILY: "day", Kind.WEEKLY: "week", Kind.MONTHLY: "month"}[rule.kind]
     every = f"every {unit}" if rule.interval == 1 else f"every {rule.interval} {unit}s"
     if rule.kind is Kind.HOURLY:
