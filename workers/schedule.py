@@ -8,7 +8,6 @@ from workers.task import QUEUE_OF, RING_EXPIRES_SECONDS
 _EVERY: dict[str, timedelta] = {
     # Re-rings whatever is due: the upper bound of what a flushed Redis can delay.
     "work.tick": timedelta(seconds=1),
-    "chain.watch": timedelta(seconds=1),
     "providers.snapshots": timedelta(seconds=10),
     "treasury.gas": timedelta(seconds=5),
     "core.partitions": timedelta(hours=1),
