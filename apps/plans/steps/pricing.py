@@ -46,7 +46,7 @@ def batch_price(claim: Claim[Batch]) -> None:
         batch = rows[0]
         slots = list(batch.slots.filter(state=SlotState.BATCHED).order_by("pk"))
         market = Market.objects.select_related("sold_asset", "bought_asset").get(pk=batch.market_id)
-        wallet = chain_selectors.wallet_get(network_id=market.network_id, role="swap")
+        wallet = chain_selectors.wallet_get(role="swap")
     failpoints.reach("plans.price.before_quote")
     priced = price(slots, market=market)
     if priced.quote is not None and not _approved(priced.quote, market=market, wallet_id=wallet.pk):
