@@ -1,6 +1,7 @@
 """What the chain room does for others. Reads of stored rows are in `apps.chain.selectors`."""
 
 from apps.chain.domain import Call, CallReverted, Header
+from apps.chain.services.booking import transactions_book
 from apps.chain.services.networks import (
     endpoint_add,
     network_create,

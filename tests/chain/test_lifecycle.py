@@ -1,0 +1,240 @@
+"""From the intent to finality, and back again when the chain takes a block away. On a real node."""
+
+import pytest
+
+from apps.chain import services
+from apps.chain.domain import bump
+from apps.chain.models import Network, TransactionAttempt, WalletNonce
+from apps.core import invariants
+from apps.core.errors import Conflict
+from tests.chain.conftest import GWEI, Chain
+
+
+def assert_invariants() -> None:
+    broken = [
+        verdict for verdict in invariants.run_all() if verdict.name.startswith("chain.") and not verdict.holds
+    ]
+    assert broken == []
+
+
+def test_a_transaction_is_signed_sent_mined_and_confirmed_at_depth(chain: Chain) -> None:
+    row = chain.request()
+    chain.sign()
+    assert chain.read(row).state == "signed"
+    assert chain.proxy.forwarded.count("eth_sendRawTransaction") == 0
+    chain.send()
+    assert chain.read(row).state == "sent"
+    chain.node.mine()
+    chain.watch()
+    mined = chain.read(row)
+    assert (mined.state, mined.is_final, mined.block_number) == ("mined", False, chain.node.block_number())
+    chain.node.mine()
+    chain.watch()
+    assert chain.read(row).state == "mined"
+    chain.node.mine()
+    chain.watch()
+    final = chain.read(row)
+    assert (final.state, final.is_final, final.gas_used) == ("confirmed", True, 21_000)
+    assert chain.balance(chain.recipient) == 1_000
+    assert chain.topics(row) == ["transaction.sent", "transaction.mined", "transaction.confirmed"]
+    assert_invariants()
+
+
+def test_the_same_reference_is_one_transaction_and_other_content_is_refused(chain: Chain) -> None:
+    first = chain.request(reference="once")
+    again = chain.request(reference="once")
+    assert first.pk == again.pk
+    with pytest.raises(Conflict):
+        chain.request(reference="once", value_units=2_000)
+
+
+def test_nonces_follow_each_other_and_all_are_mined_in_one_block(chain: Chain) -> None:
+    rows = [chain.request() for _ in range(5)]
+    chain.sign()
+    chain.send()
+    chain.node.mine()
+    chain.watch()
+    nonces = sorted(chain.read(row).nonce or 0 for row in rows)
+    assert nonces == [0, 1, 2, 3, 4]
+    assert {chain.read(row).state for row in rows} == {"mined"}
+    assert WalletNonce.objects.get().next_nonce == 5
+    assert_invariants()
+
+
+def test_a_stuck_transaction_is_outbid_by_an_eighth_and_mined_once(chain: Chain) -> None:
+    row = chain.sent()
+    first = chain.attempts(row)[0]
+    for _ in range(4):
+        chain.node.base_fee_set(wei=first.max_fee_units + GWEI)
+        chain.node.mine()
+    chain.watch()
+    assert chain.read(row).state == "queued"
+    chain.sign()
+    chain.send()
+    first, second = chain.attempts(row)
+    assert (second.kind, second.nonce, second.number) == ("replacement", first.nonce, 2)
+    assert second.max_fee_units >= bump(first.max_fee_units)
+    assert second.priority_fee_units >= bump(first.priority_fee_units)
+    assert 8 * second.max_fee_units >= 9 * first.max_fee_units
+    chain.node.base_fee_set(wei=GWEI)
+    chain.node.mine(blocks=3)
+    chain.watch()
+    final = chain.read(row)
+    assert final.state == "confirmed"
+    assert final.attempt == second
+    assert chain.balance(chain.recipient) == 1_000
+    assert chain.topics(row).count("transaction.replaced") == 1
+    assert_invariants()
+
+
+def test_at_the_cap_the_intent_is_cancelled_by_a_self_transfer(chain: Chain) -> None:
+    row = chain.sent()
+    first = chain.attempts(row)[0]
+    Network.objects.update(max_fee_cap_units=first.max_fee_units)
+    for _ in range(4):
+        chain.node.base_fee_set(wei=first.max_fee_units + 1)
+        chain.node.mine()
+    chain.watch()
+    chain.sign()
+    chain.send()
+    cancel = chain.attempts(row)[-1]
+    assert (cancel.kind, cancel.number) == ("cancel", 2)
+    chain.node.base_fee_set(wei=GWEI)
+    chain.node.mine(blocks=3)
+    chain.watch()
+    final = chain.read(row)
+    assert (final.state, final.attempt) == ("cancelled", cancel)
+    assert final.gas_cost_units > 0
+    assert chain.balance(chain.recipient) == 0
+    assert_invariants()
+
+
+def test_a_transaction_dropped_from_the_mempool_is_sent_again_with_the_same_bytes(chain: Chain) -> None:
+    row = chain.sent()
+    hash_before = chain.attempts(row)[0].hash
+    assert chain.node.transaction_drop(hash_before)
+    chain.node.mine()
+    chain.watch()
+    assert chain.attempts(row)[0].broadcasts == 2
+    chain.node.mine(blocks=3)
+    chain.watch()
+    final = chain.read(row)
+    assert final.state == "confirmed"
+    assert [made.hash for made in chain.attempts(row)] == [hash_before]
+
+
+def test_a_revert_is_final_at_depth_and_books_its_gas(chain: Chain, token) -> None:  # type: ignore[no-untyped-def]
+    services.signer_rule_allow(
+        network_id=chain.network.pk, to=token.address, signature="transfer(address,uint256)", amount_path="1"
+    )
+    services.wallet_cap_set(
+        wallet_id=chain.wallet.pk, asset_id=token.asset_id, per_transaction_units=10**9, daily_units=10**9
+    )
+    from apps.chain import abi
+
+    data = abi.call_data("transfer(address,uint256)", [chain.recipient, 5])
+    row = chain.sent(to=token.address, data=data, value_units=0, gas_limit=90_000)
+    chain.node.mine()
+    chain.watch()
+    assert chain.read(row).state == "mined"
+    chain.node.mine(blocks=2)
+    chain.watch()
+    final = chain.read(row)
+    assert (final.state, final.is_final, final.succeeded) == ("reverted", True, False)
+    assert final.gas_cost_units > 21_000
+    assert_invariants()
+
+
+def test_a_reorged_out_transaction_goes_back_to_sent_and_is_mined_again_once(chain: Chain) -> None:
+    row = chain.sent()
+    chain.node.mine()
+    chain.watch()
+    before = chain.read(row)
+    assert before.state == "mined"
+    chain.node.reorg(depth=1)
+    chain.node.mine()
+    chain.watch(2)
+    back = chain.read(row)
+    assert (back.state, back.block_hash, back.gas_used) == ("sent", "", None)
+    chain.node.mine(blocks=3)
+    chain.watch(2)
+    final = chain.read(row)
+    assert final.state == "confirmed"
+    assert final.block_hash != before.block_hash
+    assert len(chain.attempts(row)) == 1
+    assert chain.balance(chain.recipient) == 1_000
+    assert chain.topics(row).count("transaction.reorged") == 1
+    assert_invariants()
+
+
+def test_a_reorg_below_a_final_transaction_halts_the_network(chain: Chain) -> None:
+    row = chain.sent()
+    chain.node.mine(blocks=3)
+    chain.watch()
+    assert chain.read(row).state == "confirmed"
+    chain.node.reorg(depth=3)
+    chain.node.mine()
+    chain.watch()
+    network = Network.objects.get()
+    assert network.halted_at is not None
+    assert row.reference in network.halted_reason
+    assert chain.read(row).state == "confirmed"
+    later = chain.request()
+    chain.sign()
+    assert chain.read(later).state == "queued"
+    assert TransactionAttempt.objects.filter(transaction=later).count() == 0
+    doubtful = services.network_resume(network_id=network.pk)
+    assert [found.pk for found in doubtful] == [row.pk]
+    chain.watch()
+    assert Network.objects.get().watched_block == chain.node.block_number()
+
+
+def test_a_foreign_transaction_at_our_nonce_supersedes_and_a_new_nonce_waits_for_depth(chain: Chain) -> None:
+    row = chain.request()
+    chain.sign()
+    chain.node.rpc.call("anvil_impersonateAccount", chain.wallet.address)
+    chain.node.rpc.call(
+        "eth_sendTransaction",
+        {
+            "from": chain.wallet.address,
+            "to": chain.recipient,
+            "value": "0x7",
+            "nonce": "0x0",
+            "gas": "0x5208",
+        },
+    )
+    chain.node.mine()
+    chain.send()
+    assert chain.read(row).state == "sent"
+    chain.watch()
+    seen = chain.read(row)
+    assert (seen.state, seen.is_final, seen.nonce) == ("superseded", False, 0)
+    chain.sign()
+    assert chain.read(row).nonce == 0
+    chain.node.mine(blocks=2)
+    chain.watch()
+    assert (chain.read(row).state, chain.read(row).nonce) == ("queued", None)
+    chain.sign()
+    chain.send()
+    chain.node.mine(blocks=3)
+    chain.watch()
+    final = chain.read(row)
+    assert (final.state, final.nonce, final.supersessions) == ("confirmed", 1, 1)
+    assert chain.balance(chain.recipient) == 1_007
+    assert_invariants()
+
+
+def test_an_intent_without_nonce_is_cancelled_at_once_and_one_with_nonce_by_outbidding(chain: Chain) -> None:
+    early, late = chain.request(), chain.request()
+    assert services.transaction_cancel(transaction_id=early.pk).state == "cancelled"
+    chain.sign()
+    chain.send()
+    services.transaction_cancel(transaction_id=late.pk)
+    chain.sign()
+    chain.send()
+    chain.node.mine(blocks=3)
+    chain.watch()
+    assert chain.read(late).state == "cancelled"
+    assert chain.balance(chain.recipient) == 0
+    with pytest.raises(Conflict):
+        services.transaction_cancel(transaction_id=late.pk)
