@@ -116,6 +116,7 @@ def matcher(expression: str) -> Callable[[datetime], bool]:
 @example("50,5 2,3 * * *", ("Europe/Berlin", date(2026, 3, 29)), 0)
 @example("*/10 * * * *", ("Pacific/Apia", date(2011, 12, 30)), 0)
 @example("0 9 30 * *", ("Pacific/Apia", date(2011, 12, 30)), 0)
+@example("20,30 2 * * *", ("Australia/Lord_Howe", date(2025, 10, 5)), 0)
 @example("*/5 * * * *", ("Australia/Lord_Howe", date(2025, 10, 5)), 0)
 def test_cron_near_odd_times_agrees_with_a_walk_minute_by_minute(
     expression: str, odd: tuple[str, date], minutes: int
@@ -143,12 +144,10 @@ def test_in_a_gap_a_cron_run_moves_forward_and_meets_its_like_once() -> None:
         "29 03:30+0200",
         "29 04:30+0200",
     ]
-    # 02:50 moves past 03:05, which is not held up by it.
-    assert shown(cron("5,50 2-3 * * *", anchor=anchor), 3) == [
-        "29 03:05+0200",
-        "29 03:50+0200",
-        "30 02:05+0200",
-    ]
+    # Half an hour in Lord Howe: 02:20 moves to 02:50, past 02:30, which is not held up by it.
+    anchor = datetime(2025, 10, 4, 14, tzinfo=UTC)
+    half = cron("20,30 2 * * *", "Australia/Lord_Howe", anchor=anchor)
+    assert shown(half, 3) == ["05 02:30+1100", "05 02:50+1100", "06 02:20+1100"]
 
 
 def test_in_an_overlap_a_cron_run_happens_the_first_time_only() -> None:

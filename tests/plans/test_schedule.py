@@ -24,7 +24,7 @@ def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> date
 
 
 def rule(kind: str, zone: str, anchor: datetime, **rest: object) -> ScheduleRule:
-    return ScheduleRule.parse(kind=kind, zone=zone, anchor=anchor, **rest)  # type: ignore[arg-type]
+    return ScheduleRule.parse(kind=kind, zone=zone, anchor=anchor, **rest)
 
 
 def first(subject: ScheduleRule, count: int) -> list[datetime]:
@@ -103,6 +103,15 @@ def test_a_day_that_never_was_makes_one_run_not_two() -> None:
         "2012-01-01 09:00+14:00",
     ]
     assert subject.next_after(utc(2011, 12, 30, 19)).number == 3
+
+
+def test_a_run_that_a_gap_moves_past_midnight_is_still_ahead_after_midnight() -> None:
+    # Nuuk's clock jumps from 23:00 to 00:00: the run of the 29th takes place on the 30th.
+    subject = rule("daily", "America/Nuuk", utc(2025, 3, 28), at="23:30")
+    moved = subject.occurrence(3)
+    assert moved == utc(2025, 3, 30, 1, 30)
+    assert shown(subject, 4)[2:] == ["2025-03-30 00:30-01:00", "2025-03-30 23:30-01:00"]
+    assert subject.next_after(utc(2025, 3, 30, 1, 15)) == (3, moved)
 
 
 def test_a_weekly_run_on_a_day_that_never_was_moves_to_the_next() -> None:

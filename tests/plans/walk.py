@@ -29,6 +29,7 @@ ODD_TIMES: tuple[tuple[str, date], ...] = (
     ("America/Sao_Paulo", date(2018, 2, 18)),  # an overlap at midnight
     ("Europe/Dublin", date(2026, 3, 29)),  # standard time in summer
     ("Europe/Dublin", date(2026, 10, 25)),
+    ("America/Nuuk", date(2025, 3, 30)),  # a gap up to midnight
     ("UTC", date(2024, 2, 29)),
 )
 
