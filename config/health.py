@@ -2,7 +2,7 @@
 
 Made for Docker's HEALTHCHECK, so it must be cheap: no Django, no broker, a few dozen milliseconds.
 
-- web and flower answer over HTTP, so they are asked. The web's *live* path says nothing about PostgreSQL:
+- web and flower answer over HTTP, so they are asked. The web's path is the live one, which says nothing of PostgreSQL:
   restarting web processes heals no database.
 - worker, signer and beat have no port. They touch a file, and one that is not touched is a process that hangs
   or has lost its broker. No timer of its own touches it, which would go on in a process that is stuck:
@@ -23,7 +23,7 @@ STALE_AFTER_SECONDS = 60
 HTTP_TIMEOUT_SECONDS = 3
 HTTP_ROLES = ("web", "flower")
 FILE_ROLES = ("worker", "signer", "beat")
-WEB_PATH = "/api/v1/health/live"
+WEB_PATH = "/api/v1/health"
 FLOWER_PATH = "/healthcheck"
 
 
