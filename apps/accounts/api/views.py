@@ -42,7 +42,7 @@ class MeView(ApiView):
 class ApiKeysView(ApiView):
     tag = "accounts"
     scopes = {"GET": "keys:read", "POST": "keys:write"}
-    throttled = {"POST": KeyCreationThrottle}
+    throttles = {"POST": KeyCreationThrottle}
 
     @extend_schema(
         operation_id="api_keys_list",

@@ -99,7 +99,7 @@ class ProblemAutoSchema(AutoSchema):  # type: ignore[misc]
             statuses.add(409)
         if self._idempotency() is not None:
             statuses |= {400, 409, 422}
-        if self.method in getattr(self.view, "throttled", {}):
+        if self.method in getattr(self.view, "throttles", {}):
             statuses.add(429)
         return sorted(statuses)
 

@@ -24,13 +24,15 @@ class ApiView(APIView):
     `scopes` says for each method what an API key must hold (`None`: any valid key).
 
     A method without an entry is refused when the class is made, so that nothing is open by oversight;
-    `public` views take no key. `throttled` limits methods. A view calls one service or selector and says how
+    `public` views take no key. `throttles` limits methods. A view calls one service or selector and says how
     its result looks.
     """
 
+    # No OPTIONS: what can be done stands in the OpenAPI document; CORS preflights end in their middleware.
+    http_method_names = [*_HANDLERS, "head"]
     scopes: ClassVar[Mapping[str, str | None]] = {}
     public: ClassVar[bool] = False
-    throttled: ClassVar[Mapping[str, type[BaseThrottle]]] = {}
+    throttles: ClassVar[Mapping[str, type[BaseThrottle]]] = {}
     tag: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -44,7 +46,7 @@ class ApiView(APIView):
             raise TypeError(f"{cls.__name__}.scopes says nothing about {', '.join(missing)}")
 
     def get_throttles(self) -> list[BaseThrottle]:
-        throttle = self.throttled.get(str(self.request.method))
+        throttle = self.throttles.get(str(self.request.method))
         return [throttle()] if throttle else []
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:

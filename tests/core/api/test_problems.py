@@ -1,0 +1,151 @@
+"""Everything that goes wrong under /api/ is one kind of document, whoever found it out."""
+
+from uuid import uuid4
+
+import pytest
+from django.test import Client, override_settings
+
+from apps.accounts.models import ApiKey
+from tests.core.api.support import ApiClient, problem, user_with_key
+from tests.core.api.urls import SECRET_IN_THE_CRASH
+
+pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.core.api.urls")]
+PROBE = "/api/v1/probe"
+
+
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/v1", "/api/v1/", "/api/v2/me", "/api/v1/me/", "/api/v1/%00",
+                                  "/api/v1/api-keys/not-a-uuid", "/api/v1/ünknown", "/api/v1/<script>"])  # fmt: skip
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_unknown_path_is_a_problem(path: str, method: str) -> None:
+    response = ApiClient().send(method, path)
+    document = problem(response, 404, "not_found", errors=[])
+    assert "<" not in document["instance"]
+
+
+def test_unknown_path_outside_the_api_stays_a_page() -> None:
+    response = ApiClient().get("/nowhere")
+    assert (response.status_code, response["Content-Type"]) == (404, "text/html; charset=utf-8")
+
+
+def test_exact_document_with_the_callers_request_id() -> None:
+    response = ApiClient().get("/api/v1/nowhere", x_request_id="caller-0001")
+    assert response.json() == {
+        "type": "urn:tranche:problem:not_found",
+        "title": "Not found",
+        "status": 404,
+        "detail": "Nothing is here, or nothing that you may see.",
+        "instance": "/api/v1/nowhere",
+        "code": "not_found",
+        "retryable": False,
+        "request_id": "caller-0001",
+        "errors": [],
+    }
+    assert response["X-Request-Id"] == "caller-0001"
+    assert response["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "offered", ["short", "a" * 129, "has space 1", "line\nbreak12", "ümläut-0001", "<script>1"]
+)
+def test_ill_formed_request_id_is_replaced(offered: str) -> None:
+    response = ApiClient().get("/api/v1/nowhere", x_request_id=offered)
+    document = problem(response, 404, "not_found")
+    assert offered not in response["X-Request-Id"]
+    assert len(document["request_id"]) == 36
+
+
+def test_request_id_is_bound_while_the_view_runs_and_gone_afterwards() -> None:
+    from apps.core.api.request_ids import request_id_current
+
+    response = ApiClient().get(f"{PROBE}/throttled", {"who": uuid4().hex}, x_request_id="caller-0002")
+    assert response.json() == {"request_id": "caller-0002"}
+    assert request_id_current() == ""
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_crash_tells_the_caller_nothing(debug: bool, caplog: pytest.LogCaptureFixture) -> None:
+    with override_settings(DEBUG=debug):
+        response = ApiClient().get(f"{PROBE}/crash")
+    problem(response, 500, "internal_error", errors=[], retryable=True)
+    # The operator sees in the log what the caller must not see.
+    assert SECRET_IN_THE_CRASH in caplog.text
+    for leak in ("hunter2", "RuntimeError", "Traceback", "urls.py", "probe_crash"):
+        assert leak not in response.content.decode()
+        assert leak not in str(response.headers)
+
+
+def test_page_of_a_plain_view_is_replaced() -> None:
+    response = ApiClient().get(f"{PROBE}/page")
+    assert response.status_code == 418
+    assert response["Content-Type"] == "application/problem+json"
+    assert b"line 7" not in response.content
+
+
+def test_wrong_host_is_a_problem() -> None:
+    response = Client(raise_request_exception=False).get("/api/v1/health", headers={"host": "evil.example"})
+    problem(response, 400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "code", "errors", "retryable"),
+    [
+        ("domain", 422, "too_small", [("/amount", "too_small")], False),
+        ("conflict", 409, "plan_finished", [], False),
+        ("missing", 404, "not_found", [], False),
+        ("retryable", 503, "unavailable", [], True),
+    ],
+)
+def test_domain_errors(
+    kind: str, status: int, code: str, errors: list[tuple[str, str]], retryable: bool
+) -> None:
+    response = ApiClient().get(f"{PROBE}/raises/{kind}")
+    problem(response, status, code, errors=errors, retryable=retryable)
+    assert b"hunter2" not in response.content
+    assert response.get("Retry-After") == ("7" if retryable else None)
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "TRACE", "BREW"])
+def test_method_not_allowed(method: str) -> None:
+    response = ApiClient().send(method, "/api/v1/health")
+    problem(response, 405, "method_not_allowed", errors=[])
+    assert response["Allow"] == "GET, HEAD"
+
+
+def test_method_not_allowed_with_a_key() -> None:
+    _, client = user_with_key(scopes=["plans:read"])
+    response = client.send("PUT", "/api/v1/api-keys", body={"a": 1})
+    problem(response, 405, "method_not_allowed")
+    assert response["Allow"] == "GET, POST, HEAD"
+
+
+def test_throttled() -> None:
+    client, who = ApiClient(), {"who": uuid4().hex}
+    assert client.get(f"{PROBE}/throttled", who).status_code == 200
+    response = client.get(f"{PROBE}/throttled", who)
+    problem(response, 429, "throttled", retryable=True)
+    assert 0 < int(response["Retry-After"]) <= 86_400
+
+
+@pytest.mark.parametrize("size", [10 * 1024 + 1, 100_000])
+def test_body_too_large(size: int) -> None:
+    _, client = user_with_key()
+    before = ApiKey.objects.count()
+    response = client.post("/api/v1/api-keys", b'{"name": "' + b"a" * size + b'"}')
+    problem(response, 413, "body_too_large", errors=[])
+    assert ApiKey.objects.count() == before
+
+
+def test_body_of_exactly_the_limit_is_read() -> None:
+    _, client = user_with_key()
+    body = b'{"name": "x", "scopes": ["plans:read"]}'
+    response = client.post("/api/v1/api-keys", body + b" " * (10 * 1024 - len(body)))
+    assert response.status_code == 201
+
+
+@pytest.mark.parametrize("length", ["abc", "-1", "1e3", "9" * 5000])
+def test_nonsense_content_length(length: str) -> None:
+    response = Client(raise_request_exception=False).post(
+        "/api/v1/api-keys", b"{}", content_type="application/json", CONTENT_LENGTH=length
+    )
+    assert response.status_code in (400, 413)
+    assert response["Content-Type"] == "application/problem+json"
