@@ -58,6 +58,8 @@ def feed_read(feed: FeedSpec, answers: Sequence[bytes | None], *, block_at: date
     if updated == 0 or answered_in < round_id:
         raise ReferenceUnavailable(f"the latest round of {feed.asset_code} is not complete")
     age = int(block_at.timestamp()) - updated
+    if age < 0:
+        raise ReferenceUnavailable(f"the price of {feed.asset_code} is from the future")
     if age > feed.max_age_seconds:
         raise ReferenceUnavailable(f"the price of {feed.asset_code} is {age} s old")
     return FeedAnswer(

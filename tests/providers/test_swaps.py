@@ -51,8 +51,8 @@ def test_executed_fill_equals_the_quote_to_the_unit(
     )
     # and the estimate of gas is near enough to choose a route by, and its limit far enough to be safe
     used = int(receipt["gasUsed"], 16)
-    assert used * 0.75 < quote.gas_units < used * 1.5
-    assert used < call.gas_limit * 0.75
+    assert abs(quote.gas_units - used) * 100 < used * 12
+    assert used * 3 < call.gas_limit * 2
 
 
 def test_floor_and_deadline_are_enforced_on_chain(house: House, trader: Trader) -> None:
