@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
-
-from django.db.models import Sum
 
 from apps.chain import selectors as chain_selectors
 from apps.chain import services as chain
@@ -49,7 +46,13 @@ def batch_price(claim: Claim[Batch]) -> None:
         wallet = chain_selectors.wallet_get(role="swap")
     failpoints.reach("plans.price.before_quote")
     priced = price(slots, market=market)
-    if priced.quote is not None and not _approved(priced.quote, market=market, wallet_id=wallet.pk):
+    if priced.quote is not None and not providers.allowance_ensure(
+        venue_id=priced.quote.venue_id,
+        market_id=market.pk,
+        wallet_id=wallet.pk,
+        amount_units=priced.quote.amount_in_units,
+        notify="plans.price",
+    ):
         # The approval is on its way; the quote would be old by the time it is there.
         with claim.locked():
             claim.wait(claim.ids, seconds=1)
@@ -61,22 +64,6 @@ def batch_price(claim: Claim[Batch]) -> None:
         failpoints.reach("plans.price.before_commit")
         claim.step([row.pk for row in rows])
     failpoints.reach("plans.price.after_commit")
-
-
-def _approved(quote: Quote, *, market: Market, wallet_id: UUID) -> bool:
-    """Whether the venue may take the amount, beside what swaps under way will still take of the same token."""
-    pending = Batch.objects.filter(
-        state=BatchState.SENDING, market__sold_asset_id=market.sold_asset_id
-    ).aggregate(units=Sum("amount_in_units"))["units"]
-    state = providers.allowance_ensure(
-        venue_id=quote.venue_id,
-        market_id=market.pk,
-        wallet_id=wallet_id,
-        amount_units=quote.amount_in_units,
-        pending_units=int(pending or 0),
-        notify="plans.price",
-    )
-    return state.ready
 
 
 def price(slots: Sequence[Slot], *, market: Market) -> Priced:
