@@ -109,7 +109,7 @@ class Endpoint:
         found: list[Any] = []
         for start in range(0, len(calls), BATCH):
             part = [(RPCEndpoint(method), list(params)) for method, params in calls[start : start + BATCH]]
-            answers = self._transport(lambda part=part: self._provider.make_batch_request(part))  # type: ignore[misc]
+            answers = self._transport(lambda part=part: self._provider.make_batch_request(part))
             if not isinstance(answers, list):
                 _result(answers)
                 raise EndpointFailure("batch answered with a single object")

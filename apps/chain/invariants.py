@@ -83,7 +83,8 @@ def no_nonce_gap() -> Finding:
 @invariant("chain.attempts_match_their_bytes")
 def attempts_match_their_bytes() -> Finding:
     """The stored hash of an attempt is the hash of its stored bytes (the latest ten thousand)."""
-    wrong, seen = [], 0
+    wrong: list[str] = []
+    seen = 0
     for made in TransactionAttempt.objects.order_by("-id")[:10_000].iterator(chunk_size=500):
         seen += 1
         if "0x" + abi.keccak_bytes(bytes(made.raw)).hex() != made.hash and len(wrong) < CAP:

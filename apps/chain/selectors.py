@@ -9,7 +9,7 @@ from django.db.models import Prefetch, QuerySet
 
 from apps.chain import abi
 from apps.chain.domain import FINAL, AttemptKind, TransactionState
-from apps.chain.models import Network, OutboundTransaction, Token, Wallet
+from apps.chain.models import Network, OutboundTransaction, Token, TransactionAttempt, Wallet
 from apps.core.errors import NotFound, Retryable
 
 
@@ -65,6 +65,15 @@ def transaction_effects(row: OutboundTransaction) -> list[tuple[str | None, int]
     return sorted(
         ((token, units) for token, units in deltas.items() if units), key=lambda pair: pair[0] or ""
     )
+
+
+def attempt_newest(row: OutboundTransaction) -> TransactionAttempt:
+    """The attempt that stands for a transaction now; raises `NotFound` before its first signature."""
+    if row.nonce is not None:
+        made = TransactionAttempt.objects.filter(transaction=row, nonce=row.nonce).order_by("-number").first()
+        if made is not None:
+            return made
+    raise NotFound("The transaction has no attempt.")
 
 
 def networks_list() -> QuerySet[Network]:

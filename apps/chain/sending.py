@@ -13,6 +13,7 @@ from apps.chain.client import SendOutcome, send_outcome
 from apps.chain.domain import AttemptKind, TransactionState
 from apps.chain.errors import EndpointFailure, NetworkHalted, RpcError, RpcUnavailable
 from apps.chain.models import Network, OutboundTransaction, TransactionAttempt
+from apps.chain.selectors import attempt_newest
 from apps.chain.transitions import Moves, watch_poke
 from apps.core import clock
 from apps.core.errors import Retryable
@@ -65,7 +66,11 @@ def transaction_send(claim: Claim[OutboundTransaction]) -> None:
     row = OutboundTransaction.objects.select_related("network").get(pk=claim.ids[0])
     if row.network.halted_at is not None:
         raise NetworkHalted("the network is halted", after_seconds=30)
-    attempt = _newest(row)
+    if row.state != TransactionState.SIGNED:
+        with claim.locked() as rows:
+            claim.step([locked.pk for locked in rows])
+        return
+    attempt = attempt_newest(row)
     reach("chain.send.before_rpc")
     said = broadcast(network_id=row.network_id, raw=bytes(attempt.raw))
     reach("chain.send.after_rpc")
@@ -73,17 +78,14 @@ def transaction_send(claim: Claim[OutboundTransaction]) -> None:
         raise Retryable("the wallet cannot pay for gas", after_seconds=15)
     with claim.locked() as rows:
         for locked in rows:
-            if locked.state == TransactionState.SIGNED:
+            # A newer attempt than the one just sent stays due.
+            if locked.state == TransactionState.SIGNED and attempt_newest(locked) == attempt:
                 moves = Moves()
                 _sent(locked, attempt, said, row.network, moves)
                 moves.publish()
             claim.step([locked.pk])
         reach("chain.send.before_commit")
     reach("chain.send.after_commit")
-
-
-def _newest(row: OutboundTransaction) -> TransactionAttempt:
-    return TransactionAttempt.objects.filter(transaction=row, nonce=row.nonce).order_by("-number")[0]
 
 
 def _sent(

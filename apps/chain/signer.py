@@ -234,7 +234,7 @@ def _sign_body(wallet: Wallet, body: dict[str, Any]) -> Signed | str:
     Raises nothing: the frame that holds the key never becomes part of a traceback.
     """
     try:
-        key = decrypt(wallet.key_ciphertext, keys=settings.SIGNER_KEYS, place=_place(wallet.id))
+        key = decrypt(bytes(wallet.key_ciphertext), keys=settings.SIGNER_KEYS, place=_place(wallet.id))
         if address_of(key) != wallet.address:
             return "the key does not belong to the wallet's address"
         signed = Account.sign_transaction(body, key)

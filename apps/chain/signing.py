@@ -1,5 +1,7 @@
 """From queued to signed: a nonce under the wallet's lock, the signature, and its bytes in one commit."""
 
+from uuid import UUID
+
 from django.db import transaction as database
 from django.db.models import F
 
@@ -21,6 +23,7 @@ from apps.chain.models import (
     Wallet,
     WalletNonce,
 )
+from apps.chain.selectors import attempt_newest
 from apps.chain.transitions import Moves, watch_poke
 from apps.core.errors import Retryable
 from apps.core.failpoints import reach
@@ -31,6 +34,10 @@ def transaction_sign(claim: Claim[OutboundTransaction]) -> None:
     """One step of `chain.sign`. What needs the network is read before the locks are taken."""
     row = OutboundTransaction.objects.select_related("network", "wallet").get(pk=claim.ids[0])
     network, wallet = row.network, row.wallet
+    if row.state != TransactionState.QUEUED:
+        with claim.locked() as rows:
+            claim.step([locked.pk for locked in rows])
+        return
     if network.halted_at is not None:
         raise NetworkHalted("the network is halted", after_seconds=30)
     if network.watched_block is None:
@@ -72,7 +79,7 @@ def nonce_open(*, network: Network, wallet: Wallet) -> None:
     )
 
 
-def nonce_take(*, network_id: object, wallet_id: object) -> int:
+def nonce_take(*, network_id: UUID, wallet_id: UUID) -> int:
     """The next nonce, under the allocator's row lock until the caller's transaction ends.
 
     A rollback gives it back, so that no nonce is ever skipped.
@@ -102,9 +109,7 @@ def _outbid(
     row: OutboundTransaction, network: Network, wallet: Wallet, market_fees: Fees, moves: Moves
 ) -> None:
     """Sign a replacement at the same nonce, or the cancellation; when nothing more may be bid, resend."""
-    if row.nonce is None:
-        raise SignerRefused("a replacement without a nonce")
-    last = TransactionAttempt.objects.filter(transaction=row, nonce=row.nonce).order_by("-number")[0]
+    last = attempt_newest(row)
     bid = Fees(last.max_fee_units, last.priority_fee_units)
     cap, kind = network.max_fee_cap_units, AttemptKind(row.next_attempt)
     fees = None
@@ -114,7 +119,7 @@ def _outbid(
         kind = AttemptKind.CANCEL
         fees = fees_cancel(last=bid, market=market_fees, cap_units=cap)
     if fees is not None:
-        _attempt_make(row, network, wallet, kind, row.nonce, last.number + 1, fees)
+        _attempt_make(row, network, wallet, kind, last.nonce, last.number + 1, fees)
     moves.move(row, TransactionState.SIGNED, topic="transaction.replaced" if fees else "", next_attempt=kind)
 
 

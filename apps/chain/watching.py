@@ -23,6 +23,7 @@ from apps.chain.models import (
     WalletNonce,
 )
 from apps.chain.observing import Observation
+from apps.chain.selectors import attempt_newest
 from apps.chain.transitions import Moves
 from apps.core import clock
 from apps.core.failpoints import reach
@@ -141,7 +142,7 @@ def _reorg(
 
 
 def _unmine(row: OutboundTransaction, moves: Moves, outcome: Outcome, ancestor: int) -> None:
-    newest = TransactionAttempt.objects.filter(transaction=row, nonce=row.nonce).order_by("-number")[0]
+    newest = attempt_newest(row)
     outcome.rebroadcast.extend({row.attempt_id or newest.pk, newest.pk})
     TransactionAttempt.objects.filter(pk=newest.pk).update(sent_block=ancestor)
     transaction_unmine(row, moves)
