@@ -85,27 +85,28 @@ def metadata_encode(metadata: Mapping[str, Any]) -> str:
     return json.dumps(metadata, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def postings_net(postings: Sequence[Posting]) -> dict[UUID, int]:
-    """Amount per account, first mention first; an account that nets to nothing drops out.
+def postings_net(postings: Sequence[Posting]) -> dict[int, int]:
+    """Amount per account (by the integer of its id), first mention first; what nets to nothing drops out.
 
     Raises `TypeError` for an amount that is no `int`: PostgreSQL would round a fraction without a word.
     """
-    net: dict[UUID, int] = {}
+    net: dict[int, int] = {}
     for posting in postings:
         units = posting.amount_units
         if type(units) is not int:
             raise TypeError(f"amounts are int base units, not {type(units).__name__}")
-        net[posting.account_id] = net.get(posting.account_id, 0) + units
+        number = posting.account_id.int
+        net[number] = net[number] + units if number in net else units
     if 0 in net.values():
-        net = {account_id: units for account_id, units in net.items() if units}
+        net = {number: units for number, units in net.items() if units}
     return net
 
 
 def content_fingerprint(
-    *, kind: str, net: Mapping[UUID, int], metadata_json: str, reverses: str = ""
+    *, kind: str, net: Mapping[int, int], metadata_json: str, reverses: str = ""
 ) -> bytes:
     """SHA-256 over what a journal says. The order of its postings says nothing and does not count."""
-    lines = sorted([f"{account_id.hex}{units:+d}" for account_id, units in net.items()])
+    lines = [f"{number:032x}{units:+d}" for number, units in sorted(net.items())]
     return hashlib.sha256(f"{kind}\n{reverses}\n{metadata_json}\n{lines}".encode()).digest()
 
 
