@@ -16,6 +16,8 @@ urlpatterns = [
     path("api/v1/", include("apps.core.api.docs")),
     path("api/v1/", include("apps.operations.api.urls")),
     path("api/v1/", include("apps.accounts.api.urls")),
+    path("api/v1/", include("apps.ledger.api.urls")),
+    path("api/v1/", include("apps.chain.api.urls")),
 ]
 
 handler400 = "apps.core.api.handlers.bad_request"

@@ -81,6 +81,7 @@ def test_schema_is_public_yaml_or_json() -> None:
     problem(ApiClient().get("/api/v1/schema", accept="image/png"), 406, "not_acceptable")
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize("path", ["/api/v1/docs", "/api/v1/redoc"])
 def test_page_fits_its_own_policy(path: str) -> None:
     response = Client().get(path)
