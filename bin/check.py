@@ -157,7 +157,7 @@ STEPS: dict[str, Step] = {
     "compose": tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE),
     "dockerfile": tool("hadolint", "--no-color", "--failure-threshold", "style", "Dockerfile"),
     "shell": several(
-        *[lambda script=script: run(["bash", "-n", script]) for script in SHELL_SCRIPTS],  # type: ignore[misc]
+        *[lambda script=script: run(["bash", "-n", script]) for script in SHELL_SCRIPTS],
         tool("shellcheck", *SHELL_SCRIPTS),
     ),
     "lint": module("ruff", "check", "."),

@@ -55,7 +55,7 @@ def final_stage() -> list[tuple[str, str]]:
 
 def image_environment() -> dict[str, str]:
     words = " ".join(arguments for name, arguments in final_stage() if name == "ENV").split()
-    return dict(word.split("=", 1) for word in words)  # type: ignore[misc]
+    return dict(word.split("=", 1) for word in words)
 
 
 def in_image(path: str) -> bool:
