@@ -92,8 +92,8 @@ class Entry(models.Model):
     Partitioned by month on `id`, whose time is when it was posted. The foreign keys have no constraint in the
     database: the trigger that applies entries checks accounts, assets and journals for the whole statement at
     once, more strictly than a foreign key could (the account is of the entry's asset, the journal was opened
-    by this very transaction), and what it found cannot be deleted later. Three foreign keys more than double
-    the time that the bare rows take (docstring of `tests/bench/ledger.py`).
+    by this very transaction), and what it found cannot be deleted later. Measured: COPY of 20,000 entries
+    with their journals took twice as long with three foreign keys as without.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

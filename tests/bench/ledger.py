@@ -6,7 +6,9 @@ Django project writes first: per transfer one transaction that creates a journal
 balances by F() under the same CHECK, on tables of the same columns and indexes. The floor COPYs the same columns
 into such tables and moves the balances by one UPDATE per 1,000 transfers: no checks, no idempotency, no guard.
 
-All rows are made before the clock starts; the accounts are the same and the tables as empty for each.
+Rows of the floor are rendered before its clock starts; ours pays for everything after the drafts. The accounts are
+the same; the other two start each round on empty tables, ours goes on in the ledger's. The ORM is given 1,000 of the
+transfers and counted per transfer.
 """
 
 import random
