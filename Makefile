@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 PYTHON := .venv/bin/python
+# Only from the command line, never from whatever the environment holds under that name.
+ARGS :=
 COMPILE := bin/setup.py --uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
 .PHONY: help setup demo up test check bench chaos schema lock format clean
