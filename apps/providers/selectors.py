@@ -7,6 +7,7 @@ from uuid import UUID
 
 from django.db.models import QuerySet
 
+from apps.core.api.pagination import Page, PageQuery, keyset_page
 from apps.core.errors import NotFound, Terminal
 from apps.core.models import Asset
 from apps.providers.domain import Ratio, RouteSpec
@@ -90,10 +91,24 @@ def market_specs_enabled() -> list[MarketSpec]:
     ]
 
 
-def markets_list(*, enabled_only: bool = True) -> QuerySet[Market]:
-    """Markets with assets, network and latest price, oldest first: for the API and the admin."""
-    markets = Market.objects.select_related("network", "sold_asset", "bought_asset", "price_snapshot")
-    return markets.filter(enabled=True) if enabled_only else markets
+def markets_enabled() -> QuerySet[Market]:
+    """Open markets with assets, network, gas coin and latest price."""
+    return Market.objects.select_related(
+        "network__native_asset", "sold_asset", "bought_asset", "price_snapshot"
+    ).filter(enabled=True)
+
+
+def market_page(*, query: PageQuery) -> Page[Market]:
+    """A page of open markets, newest first. One query."""
+    return keyset_page(markets_enabled(), query=query)
+
+
+def market_enabled_get(*, market_id: UUID) -> Market:
+    """An open market with assets and price; raises `NotFound`. One query."""
+    market = markets_enabled().filter(pk=market_id).first()
+    if market is None:
+        raise NotFound("No such market.")
+    return market
 
 
 def market_for_pair(*, sold_code: str, bought_code: str) -> Market:
@@ -102,7 +117,7 @@ def market_for_pair(*, sold_code: str, bought_code: str) -> Market:
     An asset lives on one network, so that a pair of assets names one market.
     """
     market = (
-        markets_list()
+        markets_enabled()
         .filter(sold_asset__code=sold_code, bought_asset__code=bought_code)
         .order_by("created_at", "id")
         .first()
@@ -112,9 +127,9 @@ def market_for_pair(*, sold_code: str, bought_code: str) -> Market:
     return market
 
 
-def assets_list() -> QuerySet[Asset]:
-    """Every asset with its token, oldest first."""
-    return Asset.objects.select_related("token__network", "native_network").order_by("created_at", "id")
+def asset_page(*, query: PageQuery) -> Page[Asset]:
+    """A page of all assets with their tokens, newest first. One query."""
+    return keyset_page(Asset.objects.select_related("token__network", "native_network"), query=query)
 
 
 def routes_usable(*, market_id: UUID) -> list[RouteSpec]:
