@@ -34,7 +34,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         return CHALLENGE
 
 
-class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[misc]
+class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     """How the OpenAPI document names it."""
 
     target_class = ApiKeyAuthentication

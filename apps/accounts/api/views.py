@@ -12,7 +12,7 @@ from apps.accounts.api.serializers import (
     MeSerializer,
 )
 from apps.accounts.api.throttles import KeyCreationThrottle
-from apps.accounts.models import ApiKey
+from apps.accounts.models import ApiKey, User
 from apps.accounts.selectors import api_key_page
 from apps.accounts.services import api_key_create, api_key_revoke
 from apps.core.api.idempotency import idempotent
@@ -27,7 +27,7 @@ class MeView(ApiView):
 
     @extend_schema(operation_id="me_read", responses=MeSerializer, summary="Who the API key belongs to")
     def get(self, request: Request) -> Response:
-        user, api_key = request.user, cast("ApiKey", request.auth)
+        user, api_key = cast("User", request.user), cast("ApiKey", request.auth)
         return Response(
             {
                 "id": user.id,
@@ -52,7 +52,7 @@ class ApiKeysView(ApiView):
     )
     def get(self, request: Request) -> Response:
         query, _ = self.read_page(request)
-        return self.answer_page(api_key_page(user_id=request.user.id, query=query), ApiKeySerializer)
+        return self.answer_page(api_key_page(user_id=self.user_id, query=query), ApiKeySerializer)
 
     @extend_schema(
         operation_id="api_keys_create",
@@ -69,7 +69,7 @@ class ApiKeysView(ApiView):
             raise ProblemError(
                 "insufficient_scope", "A key cannot make a key with scopes that it lacks itself."
             )
-        created = api_key_create(user_id=request.user.id, **values)
+        created = api_key_create(user_id=self.user_id, **values)
         body = {**ApiKeySerializer(created.api_key).data, "key": created.key}
         return Response(body, status=201, headers={"Cache-Control": "no-store"})
 
@@ -81,5 +81,5 @@ class ApiKeyView(ApiView):
     @extend_schema(operation_id="api_keys_revoke", summary="Revoke an API key", responses={204: None})
     def delete(self, request: Request, api_key_id: UUID) -> Response:
         """At once. Revoking a key again is no error."""
-        api_key_revoke(user_id=request.user.id, api_key_id=api_key_id)
+        api_key_revoke(user_id=self.user_id, api_key_id=api_key_id)
         return Response(status=204)

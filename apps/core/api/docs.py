@@ -12,19 +12,19 @@ from rest_framework.negotiation import DefaultContentNegotiation
 _policy = method_decorator(csp(settings.DOCS_POLICY), name="dispatch")
 
 
-class SchemaView(SpectacularAPIView):  # type: ignore[misc]
+class SchemaView(SpectacularAPIView):
     """YAML unless JSON is asked for."""
 
     content_negotiation_class = DefaultContentNegotiation
 
 
 @_policy
-class SwaggerView(SpectacularSwaggerSplitView):  # type: ignore[misc]
+class SwaggerView(SpectacularSwaggerSplitView):
     """Its script comes as a second answer of the same path, so that the policy allows no inline script."""
 
 
 @_policy
-class RedocView(SpectacularRedocView):  # type: ignore[misc]
+class RedocView(SpectacularRedocView):
     template_name = "core/api/redoc.html"
 
 

@@ -94,7 +94,7 @@ def problem_of(error: Exception) -> Problem | None:
         case PermissionDenied():
             return Problem(code="permission_denied")
         case drf.Throttled():
-            headers = {"Retry-After": str(max(1, int(error.wait or 1)))}
+            headers = {"Retry-After": str(max(1, int(getattr(error, "wait", None) or 1)))}
             return Problem(code="throttled", headers=headers)
         case drf.APIException():
             return _problem_of_api_exception(error)

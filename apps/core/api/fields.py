@@ -100,8 +100,8 @@ class InstantField(serializers.DateTimeField):
         except (ValueError, OverflowError):
             self.fail("no_offset")
 
-    def to_representation(self, value: datetime | None) -> str | None:
-        return None if value is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    def to_representation(self, value: datetime) -> str:
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 @cache

@@ -67,7 +67,7 @@ class ProblemMiddleware:
         if len(body) > limit:
             return self._too_large(request, limit)
         request.META["CONTENT_LENGTH"] = str(len(body))
-        request._stream = io.BytesIO(body)  # type: ignore[attr-defined]
+        request._stream = io.BytesIO(body)
         return None
 
     @staticmethod

@@ -91,7 +91,7 @@ class _RowCompare(Func):
     conditional = True
     output_field = models.BooleanField()
 
-    def as_sql(self, compiler: Any, connection: Any, **_: Any) -> Any:
+    def as_sql(self, compiler: Any, connection: Any, **_: Any) -> Any:  # type: ignore[override]
         del connection
         parts, params = [], []
         for expression in self.get_source_expressions():

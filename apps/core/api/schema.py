@@ -1,7 +1,7 @@
 """The OpenAPI document says of every operation what can go wrong, without each view repeating it."""
 
 import inspect
-from typing import Any
+from typing import Any, Literal
 
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
@@ -45,17 +45,17 @@ class ProblemSerializer(serializers.Serializer[Any]):
     request_id = serializers.CharField(
         help_text="The X-Request-Id of the answer; quote it when asking for help."
     )
-    errors = ProblemErrorEntrySerializer(many=True)
+    errors = ProblemErrorEntrySerializer(many=True)  # type: ignore[assignment]
 
 
-class ProblemAutoSchema(AutoSchema):  # type: ignore[misc]
+class ProblemAutoSchema(AutoSchema):
     """Adds problems, the idempotency header, and a tag from the view."""
 
     def get_tags(self) -> list[str]:
         tag = getattr(self.view, "tag", None)
         return [tag] if tag else [self.view.__class__.__module__.split(".")[1]]
 
-    def get_description(self) -> str:
+    def get_description(self) -> str:  # type: ignore[override]
         """The method's own docstring and the scope that it needs; never a class's notes to its readers."""
         text = inspect.getdoc(getattr(self.view, self.method.lower(), None)) or ""
         scope = getattr(self.view, "scopes", {}).get(self.method)
@@ -79,7 +79,7 @@ class ProblemAutoSchema(AutoSchema):  # type: ignore[misc]
             )
         ]
 
-    def _get_response_bodies(self, direction: str = "response") -> Any:
+    def _get_response_bodies(self, direction: Literal["request", "response"] = "response") -> Any:
         responses = super()._get_response_bodies(direction=direction)
         for status in self._problem_statuses():
             responses.setdefault(str(status), self._problem(status))

@@ -1,15 +1,17 @@
 """For every room's API tests: a client with a key, and exact assertions on problem documents."""
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from django.http import HttpResponse
 from django.test import Client
 
 from apps.accounts.domain import Scope
 from apps.accounts.models import User
 from apps.accounts.services import api_key_create, user_create
+
+if TYPE_CHECKING:
+    from django.test.client import _MonkeyPatchedWSGIResponse as Answer
 
 MEMBERS = ("type", "title", "status", "detail", "instance", "code", "retryable", "request_id", "errors")
 
@@ -22,17 +24,17 @@ class ApiClient:
         # A crash must come back as the answer that a caller would see.
         self.client = Client(raise_request_exception=False)
 
-    def get(self, path: str, query: dict[str, Any] | None = None, **headers: str) -> HttpResponse:
-        return self.send("GET", path, query=query, **headers)
+    def get(self, path: str, query: dict[str, Any] | None = None, **headers: str) -> "Answer":
+        return self.send("GET", path, query=query, headers=headers)
 
-    def post(self, path: str, body: Any = None, **headers: str) -> HttpResponse:
-        return self.send("POST", path, body=body, **headers)
+    def post(self, path: str, body: Any = None, **headers: str) -> "Answer":
+        return self.send("POST", path, body=body, headers=headers)
 
-    def patch(self, path: str, body: Any = None, **headers: str) -> HttpResponse:
-        return self.send("PATCH", path, body=body, **headers)
+    def patch(self, path: str, body: Any = None, **headers: str) -> "Answer":
+        return self.send("PATCH", path, body=body, headers=headers)
 
-    def delete(self, path: str, **headers: str) -> HttpResponse:
-        return self.send("DELETE", path, **headers)
+    def delete(self, path: str, **headers: str) -> "Answer":
+        return self.send("DELETE", path, headers=headers)
 
     def send(
         self,
@@ -42,14 +44,14 @@ class ApiClient:
         body: Any = None,
         query: dict[str, Any] | None = None,
         content_type: str = "application/json",
-        **headers: str,
-    ) -> HttpResponse:
+        headers: Mapping[str, str] | None = None,
+    ) -> "Answer":
         """`headers` are written with underscores: `idempotency_key="…"`. A `bytes` body is sent as it is."""
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = {name.replace("_", "-"): value for name, value in (headers or {}).items()}
         if self.key and "authorization" not in sent:
             sent["authorization"] = f"Bearer {self.key}"
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-        return self.client.generic(  # type: ignore[return-value]
+        return self.client.generic(
             method, path, data=data, content_type=content_type, headers=sent, query_params=query
         )
 
@@ -64,7 +66,7 @@ def user_with_key(
 
 
 def problem(
-    response: HttpResponse,
+    response: "Answer",
     status: int,
     code: str,
     *,

@@ -20,12 +20,13 @@ THREADS = 8
 
 def together(count: int, work: Callable[[int], object]) -> list[object]:
     """Run `work(n)` in `count` threads that start at one moment; results in order."""
-    barrier, results = threading.Barrier(count), [None] * count
+    barrier = threading.Barrier(count)
+    results: list[object] = [None] * count
 
     def run(number: int) -> None:
         barrier.wait(10)
         try:
-            results[number] = work(number)  # type: ignore[call-overload]
+            results[number] = work(number)
         finally:
             connection.close()
 

@@ -104,10 +104,11 @@ class ThrottledView(ApiView):
 
 def _effect(request: Request) -> Response:
     """Something that happens, seen by all: one more asset."""
-    asset = Asset.objects.create(code=uuid4().hex[:24], name=str(request.data["n"]), decimals=2)
-    if request.data.get("fail") == "answer":
+    body: Any = request.data
+    asset = Asset.objects.create(code=uuid4().hex[:24], name=str(body["n"]), decimals=2)
+    if body.get("fail") == "answer":
         return Response({"no": "good"}, status=409)
-    if request.data.get("fail") == "crash":
+    if body.get("fail") == "crash":
         raise RuntimeError(SECRET_IN_THE_CRASH)
     return Response({"z": 1, "id": str(asset.id), "secret": "s3cret"}, status=201, headers={"Location": "/x"})
 
