@@ -38,6 +38,8 @@ class Observation:
     receipts: dict[str, Receipt] = field(default_factory=dict)
     foreign: dict[UUID, Foreign] = field(default_factory=dict)
     missing: list[UUID] = field(default_factory=list)
+    # Transactions whose nonce the chain counts as used, though no receipt was shown: neither stuck nor dropped.
+    used: set[UUID] = field(default_factory=set)
     disputed: set[int] = field(default_factory=set)
     more: bool = False
 
@@ -210,6 +212,7 @@ def _foreigners(
             counts[address] = _count(endpoint, address, seen.tip.number)
         if row.nonce is None or counts[address] <= row.nonce or row.state == TransactionState.SUPERSEDED:
             continue
+        seen.used.add(row.pk)
         found = _user_of_nonce(endpoint, network, address, row.nonce, seen)
         if found is not None and found.hash not in ours:
             seen.foreign[row.pk] = found

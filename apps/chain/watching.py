@@ -308,7 +308,8 @@ def _stuck(
     if seen.tip is None:
         return
     waiting = sorted(
-        (row for row in rows if row.state == S.SENT), key=lambda row: (row.wallet_id, row.nonce or 0)
+        (row for row in rows if row.state == S.SENT and row.pk not in seen.used),
+        key=lambda row: (row.wallet_id, row.nonce or 0),
     )
     newest: dict[UUID, TransactionAttempt] = {}
     for made in (

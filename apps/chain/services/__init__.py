@@ -27,6 +27,6 @@ from apps.chain.services.wallets import (
 __all__ = [
     "Call", "CallReverted", "Header", "block_number_read", "block_read", "calls_read", "endpoint_add",
     "native_balance_read", "network_create", "network_halt", "network_resume", "signer_rule_allow",
-    "token_balance_read", "token_register", "transaction_cancel", "transaction_request", "transaction_retry", "transactions_book",
-    "wallet_cap_set", "wallet_create", "wallet_import",
+    "token_balance_read", "token_register", "transaction_cancel", "transaction_request", "transaction_retry",
+    "transactions_book", "wallet_cap_set", "wallet_create", "wallet_import",
 ]  # fmt: skip
