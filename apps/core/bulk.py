@@ -52,14 +52,14 @@ def update(
         parameters.append(value)
     if also:
         assignments.append(sql.SQL(also))  # type: ignore[arg-type]
-    arrays = [sql.SQL("%s::uuid[]")] + [sql.SQL("%s::" + kind + "[]") for kind, _ in columns.values()]  # type: ignore[arg-type]
+    arrays = [sql.SQL("%s::uuid[]")] + [sql.SQL("%s::" + kind + "[]") for kind, _ in columns.values()]
     names = [sql.Identifier("id"), *map(sql.Identifier, columns)]
     statement = sql.SQL("UPDATE {} AS t SET {} FROM unnest({}) AS new ({}) WHERE t.id = new.id {}").format(
         sql.Identifier(table),
         sql.SQL(", ").join(assignments),
         sql.SQL(", ").join(arrays),
         sql.SQL(", ").join(names),
-        sql.SQL(f"AND {where}" if where else ""),  # type: ignore[arg-type]
+        sql.SQL(f"AND {where}" if where else ""),
     )
     parameters += [list(ids), *(list(values) for _, values in columns.values())]
     with connection.cursor() as cursor:

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.core.validators import RegexValidator
 from django.db import models
+from django.db.models.expressions import Combinable
 
 UINT256_MAX = (1 << 256) - 1
 
@@ -16,6 +17,10 @@ class UnitsField(models.DecimalField):  # type: ignore[type-arg]
     """Base units as NUMERIC(78,0), read and written as Python `int`; signed, so that entries can be negative."""
 
     description = "Integer of up to 78 digits"
+
+    # Read by django-stubs: what may be assigned, and what is read.
+    _pyi_private_set_type: "int | Combinable"
+    _pyi_private_get_type: int  # type: ignore[assignment]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["max_digits"] = 78
@@ -30,7 +35,7 @@ class UnitsField(models.DecimalField):  # type: ignore[type-arg]
     def from_db_value(self, value: Decimal | None, *_: Any) -> int | None:
         return None if value is None else int(value)
 
-    def to_python(self, value: Any) -> int | None:  # type: ignore[override]
+    def to_python(self, value: Any) -> int | None:  
         if value is None or (isinstance(value, int) and not isinstance(value, bool)):
             return value
         if isinstance(value, float):

@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
@@ -202,9 +203,9 @@ def _bury_lost(work: Work[T], suspect: sql.Composable, parameters: dict[str, Any
 def _work_on(claim: Claim[T]) -> None:
     work = claim.work
     if work.perform is not None:
-        for_one = [Claim(work, claim.token, [pk]) for pk in claim.ids]
-        for one in for_one:
-            _guarded(one, lambda one=one: work.perform(one) if work.perform else None)  # type: ignore[misc]
+        for pk in claim.ids:
+            one = Claim(work, claim.token, [pk])
+            _guarded(one, partial(work.perform, one))
         return
     _advance(claim, claim.ids)
 
@@ -370,5 +371,5 @@ def retry(work: Work[Any], *, ids: Sequence[Any] | None = None) -> int:
 
 def _execute(query: sql.Composable, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
-        cursor.execute(query, parameters)  # type: ignore[arg-type]
+        cursor.execute(query, parameters)
         return list(cursor.fetchall()) if cursor.description else []

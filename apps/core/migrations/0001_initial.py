@@ -9,62 +9,97 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
-    dependencies = [
-    ]
+    dependencies = []
 
     operations = [
         migrations.CreateModel(
-            name='Asset',
+            name="Asset",
             fields=[
-                ('id', models.UUIDField(default=apps.core.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('code', models.CharField(max_length=24, unique=True)),
-                ('name', models.CharField(max_length=80)),
-                ('decimals', models.PositiveSmallIntegerField(validators=[django.core.validators.MaxValueValidator(36)])),
-                ('created_at', models.DateTimeField(default=apps.core.clock.now, editable=False)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=apps.core.ids.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("code", models.CharField(max_length=24, unique=True)),
+                ("name", models.CharField(max_length=80)),
+                (
+                    "decimals",
+                    models.PositiveSmallIntegerField(
+                        validators=[django.core.validators.MaxValueValidator(36)]
+                    ),
+                ),
+                ("created_at", models.DateTimeField(default=apps.core.clock.now, editable=False)),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('decimals__lte', 36)), name='core_asset_decimals_range')],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(("decimals__lte", 36)), name="core_asset_decimals_range"
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='IdempotencyKey',
+            name="IdempotencyKey",
             fields=[
-                ('id', models.UUIDField(default=apps.core.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('principal', models.CharField(max_length=80)),
-                ('method', models.CharField(max_length=8)),
-                ('route', models.CharField(max_length=200)),
-                ('key', models.CharField(max_length=255)),
-                ('fingerprint', models.CharField(max_length=64)),
-                ('status_code', models.PositiveSmallIntegerField(null=True)),
-                ('response', models.JSONField(null=True)),
-                ('headers', models.JSONField(default=dict)),
-                ('created_at', models.DateTimeField(default=apps.core.clock.now)),
-                ('expires_at', models.DateTimeField(db_index=True)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=apps.core.ids.uuid7, editable=False, primary_key=True, serialize=False
+                    ),
+                ),
+                ("principal", models.CharField(max_length=80)),
+                ("method", models.CharField(max_length=8)),
+                ("route", models.CharField(max_length=200)),
+                ("key", models.CharField(max_length=255)),
+                ("fingerprint", models.CharField(max_length=64)),
+                ("status_code", models.PositiveSmallIntegerField(null=True)),
+                ("response", models.JSONField(null=True)),
+                ("headers", models.JSONField(default=dict)),
+                ("created_at", models.DateTimeField(default=apps.core.clock.now)),
+                ("expires_at", models.DateTimeField(db_index=True)),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('principal', 'method', 'route', 'key'), name='core_idempotencykey_scope')],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("principal", "method", "route", "key"), name="core_idempotencykey_scope"
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='WorkProbe',
+            name="WorkProbe",
             fields=[
-                ('run_after', models.DateTimeField(default=apps.core.clock.now)),
-                ('attempts', models.PositiveSmallIntegerField(db_default=0, default=0)),
-                ('lease_token', models.UUIDField(blank=True, editable=False, null=True)),
-                ('leased_until', models.DateTimeField(blank=True, editable=False, null=True)),
-                ('buried_at', models.DateTimeField(blank=True, null=True)),
-                ('last_error', models.TextField(blank=True, db_default='', default='')),
-                ('created_at', models.DateTimeField(default=apps.core.clock.now, editable=False)),
-                ('updated_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('state', models.CharField(default='open', max_length=16)),
-                ('passes', models.PositiveIntegerField(default=0)),
+                ("run_after", models.DateTimeField(default=apps.core.clock.now)),
+                ("attempts", models.PositiveSmallIntegerField(db_default=0, default=0)),
+                ("lease_token", models.UUIDField(blank=True, editable=False, null=True)),
+                ("leased_until", models.DateTimeField(blank=True, editable=False, null=True)),
+                ("buried_at", models.DateTimeField(blank=True, null=True)),
+                ("last_error", models.TextField(blank=True, db_default="", default="")),
+                ("created_at", models.DateTimeField(default=apps.core.clock.now, editable=False)),
+                (
+                    "updated_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                (
+                    "id",
+                    models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False),
+                ),
+                ("state", models.CharField(default="open", max_length=16)),
+                ("passes", models.PositiveIntegerField(default=0)),
             ],
             options={
-                'indexes': [models.Index(condition=models.Q(('buried_at__isnull', True), ('state', 'open')), fields=['run_after', 'id'], name='core_workprobe_due')],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("buried_at__isnull", True), ("state", "open")),
+                        fields=["run_after", "id"],
+                        name="core_workprobe_due",
+                    )
+                ],
             },
         ),
     ]

@@ -7,6 +7,7 @@ from apps.chain import selectors as chain_selectors
 from apps.chain import services as chain
 from apps.chain.domain import TransactionState
 from apps.core import bulk, clock, failpoints, work
+from apps.core.errors import Terminal
 from apps.core.work import Claim
 from apps.events.services import EventDraft, events_publish
 from apps.ledger.domain import AccountKey, AccountKind, JournalDraft, Posting
@@ -26,6 +27,8 @@ def batch_settle(claim: Claim[Batch]) -> None:
     """Look at the transaction of a batch in state `sending`; when it is final, settle or try again."""
     with claim.locked() as rows:
         for batch in rows:
+            if batch.transaction_id is None:
+                raise Terminal("a batch that is being sent has no transaction")
             transaction = chain_selectors.transaction_get(transaction_id=batch.transaction_id)
             if not transaction.is_final:
                 claim.wait([batch.pk], seconds=POLL_SECONDS)
