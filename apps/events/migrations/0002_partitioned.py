@@ -26,6 +26,11 @@ END $$;
 -- Row triggers are cloned to every partition, present and future.
 CREATE TRIGGER events_event_append_only BEFORE UPDATE OR DELETE ON events_event
     FOR EACH ROW EXECUTE FUNCTION core_refuse_change();
+-- Statement triggers are not: each partition gets its own (apps/events/apps.py).
+CREATE TRIGGER events_event_no_truncate BEFORE TRUNCATE ON events_event
+    FOR EACH STATEMENT EXECUTE FUNCTION core_refuse_change();
+CREATE TRIGGER events_event_no_truncate BEFORE TRUNCATE ON events_event_default
+    FOR EACH STATEMENT EXECUTE FUNCTION core_refuse_change();
 """
 
 
