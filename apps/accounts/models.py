@@ -6,7 +6,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Lower
 
-from apps.accounts.managers import UserManager
+from apps.accounts.managers import UserManager, email_normalise
 from apps.core import clock
 from apps.core.ids import uuid7
 
@@ -39,6 +39,10 @@ class User(AbstractBaseUser, PermissionsMixin):
 
     def __str__(self) -> str:
         return self.email
+
+    def clean(self) -> None:
+        super().clean()
+        self.email = email_normalise(self.email)
 
 
 class ApiKey(models.Model):

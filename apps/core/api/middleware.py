@@ -63,7 +63,15 @@ class ProblemMiddleware:
             return None
         # Django takes a body without Content-Length for an empty one; give it what was sent.
         stream = request.META.get("wsgi.input") or io.BytesIO()
-        body = _read_up_to(stream, limit + 1)
+        try:
+            body = _read_up_to(stream, limit + 1)
+        except OSError:  # the caller went away
+            body = b""
+        if not body:
+            # The server ends the stream quietly when the chunks break off, so that an empty body may be a lost
+            # one. (A lost tail needs no such care: JSON that breaks off is not JSON.)
+            detail = "A chunked body came out empty; send no body, or a whole one."
+            return problem_response(Problem(code="bad_request", detail=detail), request=request)
         if len(body) > limit:
             return self._too_large(request, limit)
         request.META["CONTENT_LENGTH"] = str(len(body))

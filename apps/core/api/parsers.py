@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import IO, Any
 
+from django.http import UnreadablePostError
 from rest_framework.parsers import BaseParser
 
 from apps.core.api.problems import ProblemError, pointer_token
@@ -93,4 +94,8 @@ class StrictJSONParser(BaseParser):
         encoding = request.META.get("HTTP_CONTENT_ENCODING", "identity")
         if charset.strip('"').lower() not in ("utf-8", "utf8") or encoding.lower() != "identity":
             raise ProblemError("unsupported_media_type")
-        return json_read(stream.read())
+        try:
+            body = stream.read()
+        except UnreadablePostError as error:  # the caller went away in the middle of its body
+            raise ProblemError("bad_request") from error
+        return json_read(body)

@@ -146,6 +146,13 @@ def test_endless_chunked_body_is_refused_at_the_limit(server: Server) -> None:
     check(server.send_raw(head, chunk * 3), 413, "body_too_large")
 
 
+def test_broken_chunks_are_refused_and_the_server_lives(server: Server) -> None:
+    head = "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    check(server.send_raw(head, b"zz\r\nnot a chunk\r\n"), 400, "bad_request")
+    check(server.send_raw(head, b'5\r\n{"a":\r\nzz\r\n'), 400, "malformed_json")
+    assert server.send("GET", "/api/v1/health")[0] == 200
+
+
 def test_small_chunked_body_is_read_and_not_taken_for_an_empty_one(server: Server) -> None:
     headers = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
     body = iter([b'{"a": ', b"1, ", b'"a": 2}'])

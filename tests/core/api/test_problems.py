@@ -93,6 +93,7 @@ def test_wrong_host_is_a_problem() -> None:
         ("conflict", 409, "plan_finished", [], False),
         ("missing", 404, "not_found", [], False),
         ("retryable", 503, "unavailable", [], True),
+        ("database", 503, "unavailable", [], True),
     ],
 )
 def test_domain_errors(
@@ -101,7 +102,7 @@ def test_domain_errors(
     response = ApiClient().get(f"{PROBE}/raises/{kind}")
     problem(response, status, code, errors=errors, retryable=retryable)
     assert b"hunter2" not in response.content
-    assert response.get("Retry-After") == ("7" if retryable else None)
+    assert response.get("Retry-After") == {"retryable": "7", "database": "1"}.get(kind)
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "OPTIONS", "TRACE", "BREW"])

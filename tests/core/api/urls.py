@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import uuid4
 
+from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from rest_framework import serializers
@@ -83,6 +84,10 @@ class RaisesView(ApiView):
             raise Conflict("plan_finished", "The plan has ended.")
         if kind == "retryable":
             raise Retryable(SECRET_IN_THE_CRASH, after_seconds=7)
+        if kind == "database":
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute("SET LOCAL statement_timeout = '20ms'")
+                cursor.execute("SELECT pg_sleep(5) AS hunter2")
         raise NotFound
 
 
