@@ -19,6 +19,6 @@ def flush_of_append_only_tables() -> Iterator[None]:
     def flush_past_triggers(self: DatabaseOperations, sql_list: Sequence[str]) -> Any:
         return flush(self, ["SET LOCAL session_replication_role = replica", *sql_list])
 
-    DatabaseOperations.execute_sql_flush = flush_past_triggers  # type: ignore[method-assign]
+    DatabaseOperations.execute_sql_flush = flush_past_triggers  # type: ignore[method-assign,assignment]
     yield
     DatabaseOperations.execute_sql_flush = flush  # type: ignore[method-assign]

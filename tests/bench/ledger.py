@@ -15,7 +15,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.db import connection, models, transaction
@@ -54,6 +54,8 @@ class BenchAccount(models.Model):
     id = models.UUIDField(primary_key=True)
     balance_units = UnitsField()
 
+    objects: "ClassVar[models.Manager[BenchAccount]]" = models.Manager()
+
     class Meta:
         app_label = "bench"
         managed = False
@@ -71,6 +73,8 @@ class BenchJournal(models.Model):
     metadata = models.JSONField(default=dict)
     posted_at = models.DateTimeField(default=clock.now)
 
+    objects: "ClassVar[models.Manager[BenchJournal]]" = models.Manager()
+
     class Meta:
         app_label = "bench"
         managed = False
@@ -87,6 +91,8 @@ class BenchEntry(models.Model):
     asset_id = models.UUIDField()
     amount_units = UnitsField()
     balance_after_units = UnitsField(default=0)
+
+    objects: "ClassVar[models.Manager[BenchEntry]]" = models.Manager()
 
     class Meta:
         app_label = "bench"
@@ -156,7 +162,8 @@ def accounts_make() -> tuple[UUID, list[UUID]]:
 
 def transfers_make(accounts: list[UUID], count: int) -> list[Transfer]:
     chance = random.Random(count)
-    return [(*chance.sample(accounts, 2), chance.randrange(1, 10**6)) for _ in range(count)]
+    pairs = [chance.sample(accounts, 2) for _ in range(count)]
+    return [(payer, payee, chance.randrange(1, 10**6)) for payer, payee in pairs]
 
 
 def plain_tables() -> None:
@@ -209,7 +216,9 @@ def copy_seconds(asset_id: UUID, transfers: list[Transfer]) -> float:
     now = clock.now().isoformat()
     chunks: list[tuple[str, str, str]] = []
     for start in range(0, len(transfers), CHUNK):
-        journals, entries, deltas = [], [], {}
+        journals: list[str] = []
+        entries: list[str] = []
+        deltas: dict[UUID, int] = {}
         for payer, payee, units in transfers[start : start + CHUNK]:
             journal_id = next(ids)
             journals.append(f"{journal_id}\ttransfer\tcopy:{journal_id}\t\\\\x{'00' * 32}\t{{}}\t{now}\n")

@@ -51,7 +51,8 @@ class Book:
 
 
 def balance(account_id: UUID) -> int:
-    return Account.objects.get(id=account_id).balance_units
+    units: int = Account.objects.get(id=account_id).balance_units
+    return units
 
 
 def books() -> dict[str, Any]:

@@ -373,6 +373,4 @@ def test_posting_goes_on_after_a_month_without_partition(book: Book) -> None:
     # The clock is now behind the books: ids go on from the newest entry.
     journals_post(drafts=[book.draft((book.available[0], -5), (book.available[1], 5))])
     assert balance(book.available[1]) == 10
-    assert (
-        Entry.objects.filter(account_id=book.available[1]).order_by("-id").first().balance_after_units == 10
-    )  # type: ignore[union-attr]
+    assert Entry.objects.filter(account_id=book.available[1]).order_by("-id")[0].balance_after_units == 10

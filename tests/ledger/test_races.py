@@ -171,7 +171,7 @@ def test_transfers_in_opposite_directions_never_deadlock(shared: Book) -> None:
             journals_post(drafts=[shared.draft((pair[0], -1), (pair[1], 1))]).posted for _ in range(40)
         )
 
-    assert at_once(*[lambda pair=pair: work(pair) for pair in (there, back) * 2]) == [40] * 4  # type: ignore[misc]
+    assert at_once(*[lambda pair=pair: work(pair) for pair in (there, back) * 2]) == [40] * 4
     assert [balance(account_id) for account_id in shared.available] == [1_000, 1_000]
 
 
@@ -235,7 +235,7 @@ def test_with_the_lock_two_reversals_are_one(shared: Book) -> None:
 def test_accounts_opened_at_once_in_any_order_are_the_same_accounts(shared: Book) -> None:
     keys = [AccountKey(AccountKind.AVAILABLE, shared.asset.id, uuid7()) for _ in range(40)]
 
-    results = at_once(*[lambda k=k: accounts_open(keys=k) for k in (keys, keys[::-1]) * 2])  # type: ignore[misc]
+    results = at_once(*[lambda k=k: accounts_open(keys=k) for k in (keys, keys[::-1]) * 2])
 
     assert all(result == results[0] for result in results)
     assert Account.objects.filter(owner_id__in=[key.owner_id for key in keys]).count() == 40

@@ -247,7 +247,7 @@ def test_assets_are_balanced_each_for_itself(book: Book, make: Callable[..., Boo
 
 
 def test_hold_and_release_move_between_available_and_held(book: Book) -> None:
-    accounts = {"available_id": book.available[0], "held_id": book.held[0]}
+    accounts: dict[str, Any] = {"available_id": book.available[0], "held_id": book.held[0]}
 
     journals_post(drafts=[hold(reference="h", units=400, **accounts)])
     assert (balance(book.available[0]), balance(book.held[0])) == (600, 400)

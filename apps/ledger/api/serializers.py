@@ -42,7 +42,7 @@ class BalanceSerializer(serializers.Serializer[Any]):
 
 class BalancesSerializer(serializers.Serializer[Any]):
     as_of = InstantField(allow_null=True, help_text="The instant asked for; `null` means now.")
-    data = BalanceSerializer(many=True)
+    data = BalanceSerializer(many=True)  # type: ignore[assignment]
 
 
 class StatementQuerySerializer(PageQuerySerializer):
