@@ -3,10 +3,8 @@ from django.apps import AppConfig
 
 def _partition_triggers(partition: str) -> list[str]:
     """PostgreSQL clones row triggers to a new partition, but not those of statements."""
-    return [
-        f"CREATE TRIGGER events_event_no_truncate BEFORE TRUNCATE ON {partition}"
-        " FOR EACH STATEMENT EXECUTE FUNCTION core_refuse_change()"
-    ]
+    trigger = f"CREATE TRIGGER events_event_no_truncate BEFORE TRUNCATE ON {partition}"
+    return [f"{trigger} FOR EACH STATEMENT EXECUTE FUNCTION core_refuse_change()"]
 
 
 class EventsConfig(AppConfig):

@@ -36,9 +36,9 @@ def test_sequences_count_per_subject_without_gaps() -> None:
 
 def test_a_rolled_back_change_leaves_no_event_and_no_gap() -> None:
     subject = uuid7()
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
+    with transaction.atomic():
         events_publish(drafts(subject, 3))
-        raise ZeroDivisionError
+        transaction.set_rollback(True)
     with transaction.atomic():
         events_publish(drafts(subject, 1))
 
