@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from django.db.models import F
+from django.db.models import F, Max
 
 from apps.chain import observing, sending
-from apps.chain.domain import FINAL, AttemptKind, Receipt, TransactionState, depth
+from apps.chain.domain import FINAL, OUTSTANDING, AttemptKind, Receipt, TransactionState, depth
 from apps.chain.models import (
     Block,
     Network,
@@ -307,28 +307,40 @@ def _stuck(
     """
     if seen.tip is None:
         return
-    waiting = sorted(
-        (row for row in rows if row.state == S.SENT and row.pk not in seen.used),
-        key=lambda row: (row.wallet_id, row.nonce or 0),
+    open_rows = sorted(
+        (row for row in rows if row.state in OUTSTANDING), key=lambda row: (row.wallet_id, row.nonce or 0)
     )
-    newest: dict[UUID, TransactionAttempt] = {}
-    for made in (
-        TransactionAttempt.objects.filter(transaction__in=waiting)
-        .order_by("transaction_id", "number")
+    newest = {
+        made.transaction_id: made
+        for made in TransactionAttempt.objects.filter(
+            transaction__in=open_rows, nonce=F("transaction__nonce")
+        )
+        .order_by("number")
         .defer("raw")
-    ):
-        newest[made.transaction_id] = made
-    missing, first_seen = set(seen.missing), set()
+    }
+    missing, wallets = set(seen.missing), set()
     # A node that mines on demand shows no new block while it knows of no transaction.
     patience = clock.now() - timedelta(seconds=network.block_time_seconds)
-    for row in waiting:
-        made = newest[row.pk]
+    for row in open_rows:
+        lowest = row.wallet_id not in wallets
+        wallets.add(row.wallet_id)
+        made = newest.get(row.pk)
+        if row.state != S.SENT or row.pk in seen.used or made is None:
+            continue
         if made.sent_block is None:
             TransactionAttempt.objects.filter(pk=made.pk).update(sent_block=seen.tip.number)
             continue
-        lowest = row.wallet_id not in first_seen
-        first_seen.add(row.wallet_id)
-        if lowest and seen.tip.number - made.sent_block >= network.stuck_after_blocks:
-            moves.move(row, S.QUEUED, reason=f"stuck for {seen.tip.number - made.sent_block} blocks")
+        waited = seen.tip.number - max(made.sent_block, _turn_since(row) if lowest else 0)
+        if lowest and waited >= network.stuck_after_blocks:
+            moves.move(row, S.QUEUED, reason=f"stuck for {waited} blocks")
         elif made.pk in missing and (seen.headers or made.sent_at is None or made.sent_at <= patience):
             outcome.rebroadcast.append(made.pk)
+
+
+def _turn_since(row: OutboundTransaction) -> int:
+    """The block that took the wallet's previous nonce: only since then could this one be mined."""
+    mined = OutboundTransaction.objects.filter(
+        network_id=row.network_id, wallet_id=row.wallet_id, nonce__lt=row.nonce or 0
+    )
+    highest: int | None = mined.aggregate(highest=Max("block_number"))["highest"]
+    return highest or 0

@@ -66,11 +66,11 @@ class Chain:
 
     def sign(self) -> None:
         self.due()
-        work.drain(SIGN_WORK, budget_seconds=0)
+        work.drain(SIGN_WORK)
 
     def send(self) -> None:
         self.due()
-        work.drain(SEND_WORK, budget_seconds=0)
+        work.drain(SEND_WORK)
 
     def watch(self, times: int = 1) -> None:
         for _ in range(times):

@@ -2,11 +2,12 @@
 
 import pytest
 
-from apps.chain import services
+from apps.chain import abi, selectors, services
 from apps.chain.domain import bump
-from apps.chain.models import Network, TransactionAttempt, WalletNonce
+from apps.chain.models import Network, NetworkWatch, Token, TransactionAttempt, WalletNonce
 from apps.core import invariants
 from apps.core.errors import Conflict
+from apps.sandbox.runtime.deployment import Deployment
 from tests.chain.conftest import GWEI, Chain
 
 
@@ -123,15 +124,13 @@ def test_a_transaction_dropped_from_the_mempool_is_sent_again_with_the_same_byte
     assert [made.hash for made in chain.attempts(row)] == [hash_before]
 
 
-def test_a_revert_is_final_at_depth_and_books_its_gas(chain: Chain, token) -> None:  # type: ignore[no-untyped-def]
+def test_a_revert_is_final_at_depth_and_books_its_gas(chain: Chain, token: Token) -> None:
     services.signer_rule_allow(
         network_id=chain.network.pk, to=token.address, signature="transfer(address,uint256)", amount_path="1"
     )
     services.wallet_cap_set(
         wallet_id=chain.wallet.pk, asset_id=token.asset_id, per_transaction_units=10**9, daily_units=10**9
     )
-    from apps.chain import abi
-
     data = abi.call_data("transfer(address,uint256)", [chain.recipient, 5])
     row = chain.sent(to=token.address, data=data, value_units=0, gas_limit=90_000)
     chain.node.mine()
@@ -238,3 +237,105 @@ def test_an_intent_without_nonce_is_cancelled_at_once_and_one_with_nonce_by_outb
     assert chain.balance(chain.recipient) == 0
     with pytest.raises(Conflict):
         services.transaction_cancel(transaction_id=late.pk)
+
+
+def test_only_the_lowest_open_nonce_is_outbid_and_a_later_one_waits_its_turn(chain: Chain) -> None:
+    first, second = chain.request(), chain.request()
+    chain.sign()
+    chain.send()
+    assert (chain.read(first).nonce, chain.read(second).nonce) == (0, 1)
+    fee = chain.attempts(first)[0].max_fee_units
+    for _ in range(4):
+        chain.node.base_fee_set(wei=fee + GWEI)
+        chain.node.mine()
+    chain.watch()
+    assert (chain.read(first).state, chain.read(second).state) == ("queued", "sent")
+    chain.sign()
+    chain.send()
+    replacement = chain.attempts(first)[-1]
+    chain.node.base_fee_set(wei=fee + 1)
+    assert replacement.max_fee_units > fee + 1
+    chain.node.mine()
+    chain.watch()
+    assert (chain.read(first).state, chain.read(second).state) == ("mined", "sent")
+    assert len(chain.attempts(second)) == 1
+    assert_invariants()
+
+
+def test_bytes_that_can_never_be_mined_free_their_nonce_by_a_cancellation(chain: Chain) -> None:
+    bad, good = chain.request(gas_limit=20_999), chain.request()
+    chain.sign()
+    chain.send()
+    assert chain.read(bad).state == "queued"
+    assert "gas" in chain.read(bad).reason
+    chain.sign()
+    chain.send()
+    chain.node.mine(blocks=3)
+    chain.watch()
+    assert (chain.read(bad).state, chain.read(good).state) == ("cancelled", "confirmed")
+    assert_invariants()
+
+
+def test_a_wallet_without_gas_money_waits_and_loses_no_nonce(chain: Chain) -> None:
+    chain.node.balance_set(chain.wallet.address, wei=0)
+    row = chain.sent()
+    waiting = chain.read(row)
+    assert (waiting.state, waiting.nonce, waiting.last_error) == (
+        "signed",
+        0,
+        "the wallet cannot pay for gas",
+    )
+    chain.node.balance_set(chain.wallet.address, wei=10**18)
+    chain.send()
+    chain.node.mine(blocks=3)
+    chain.watch()
+    assert chain.read(row).state == "confirmed"
+
+
+def test_signing_waits_while_the_base_fee_is_over_the_cap(chain: Chain) -> None:
+    chain.node.base_fee_set(wei=chain.network.max_fee_cap_units + GWEI)
+    chain.node.mine()
+    row = chain.request()
+    chain.sign()
+    waiting = chain.read(row)
+    assert (waiting.state, waiting.nonce) == ("queued", None)
+    assert waiting.last_error == "the base fee is over the network's cap"
+
+
+def test_effects_are_read_from_transfer_logs_without_gas(
+    chain: Chain, token: Token, deployment: Deployment
+) -> None:
+    services.signer_rule_allow(
+        network_id=chain.network.pk, to=token.address, signature="transfer(address,uint256)", amount_path="1"
+    )
+    services.wallet_cap_set(
+        wallet_id=chain.wallet.pk, asset_id=token.asset_id, per_transaction_units=10**9, daily_units=10**9
+    )
+    chain.node.rpc.call("anvil_impersonateAccount", deployment.deployer)
+    give = abi.call_data("transfer(address,uint256)", [chain.wallet.address, 1_000_000])
+    chain.node.rpc.call(
+        "eth_sendTransaction", {"from": deployment.deployer, "to": token.address, "data": give}
+    )
+    chain.node.mine()
+    chain.watch()
+    data = abi.call_data("transfer(address,uint256)", [chain.recipient, 400_000])
+    moved = chain.sent(to=token.address, data=data, value_units=0, gas_limit=90_000)
+    native = chain.sent(value_units=77)
+    chain.node.mine(blocks=3)
+    chain.watch()
+    assert selectors.transaction_effects(selectors.transaction_get(transaction_id=moved.pk)) == [
+        (token.address, -400_000)
+    ]
+    assert selectors.transaction_effects(selectors.transaction_get(transaction_id=native.pk)) == [(None, -77)]
+    tip = chain.node.block_number()
+    balance = services.token_balance_read(
+        network_id=chain.network.pk, token=token.address, address=chain.wallet.address, block=tip
+    )
+    assert balance == 600_000
+    assert token.decimals == 6
+
+
+def test_a_poked_watch_looks_again_at_once(chain: Chain) -> None:
+    pokes = NetworkWatch.objects.get().pokes
+    chain.sent()
+    assert NetworkWatch.objects.get().pokes == pokes + 1
