@@ -44,6 +44,8 @@ def gas_book(*, limit: int = _CHUNK) -> GasBooked:
             .filter(gas_booked_at__isnull=True, gas_used__gt=0, state__in=sorted(FINAL))
             .order_by("id")[:limit]
         )
+        if not rows:
+            return GasBooked(booked=0, unfunded=())
         by_wallet: dict[tuple[UUID, UUID], list[OutboundTransaction]] = defaultdict(list)
         for row in rows:
             by_wallet[row.network.native_asset_id, row.wallet_id].append(row)
