@@ -25,6 +25,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Generic, TypeVar
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.utils import InterfaceError, OperationalError
 from psycopg import sql
@@ -160,7 +161,7 @@ def claim_due(work: Work[T]) -> Claim[T]:
         "now": clock.now(),
         "token": token,
         "limit": work.chunk,
-        "lease": work.lease_seconds,
+        "lease": work.lease_seconds * settings.LEASE_SCALE,
         "max": work.max_attempts,
     }
     # A row whose lease ran out was lost with its worker. After the second loss it is a suspect.
@@ -170,7 +171,7 @@ def claim_due(work: Work[T]) -> Claim[T]:
         if not ids:
             _bury_lost(work, suspect, parameters)
             ids = _claim(work, suspect, {**parameters, "limit": 1})
-    failpoints.reach(f"work.{work.name}.claimed")
+    failpoints.reach(f"work.{work.name}.claimed", ids)
     return Claim(work, token, ids)
 
 

@@ -100,6 +100,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024
 
 CLOCK = "apps.core.clock.SystemClock"
 FAILPOINTS: str = ""
+# Development may shorten leases, so that what a killed worker held is taken over in a second or two.
+LEASE_SCALE: float = 1.0
 VERSION = env.text("RELEASE", default="0.1.0")
 
 # Celery on Redis: why each value is what it is stands in docs/decisions/0002-celery-on-redis.md.

@@ -23,6 +23,7 @@ SIGNER_KEYS = env.keyring("SIGNER_KEYS", default="dev:ZmVkY2JhOTg3NjU0MzIxMGZlZG
 
 CLOCK = "apps.sandbox.clock.SandboxClock"
 FAILPOINTS = env.text("FAILPOINTS", default="")
+LEASE_SCALE = float(env.text("LEASE_SCALE", default="1"))
 LOGGING = common.logging(
     level=env.text("LOG_LEVEL", default="INFO"), json=env.text("LOG_FORMAT", default="console") == "json"
 )
