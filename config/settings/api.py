@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from csp.constants import NONCE, NONE, SELF
+from corsheaders.defaults import default_headers
+from csp.constants import NONE, SELF
 
 from config import env
 
@@ -59,12 +60,17 @@ DOCS_POLICY: dict[str, Any] = {
     "form-action": [SELF],
     "frame-ancestors": [NONE],
     "img-src": [SELF, "data:"],
-    "script-src": [SELF, NONCE],
+    "script-src": [SELF],
     # Both viewers write style attributes while they run; a nonce cannot reach those.
     "style-src": [SELF, "'unsafe-inline'"],
     # Redoc searches in a worker that it makes from a blob.
     "worker-src": [SELF, "blob:"],
 }
+
+# Which origins may call is each environment's word; what they may send and read is the API's.
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key", "x-request-id"]
+CORS_EXPOSE_HEADERS = ["X-Request-Id", "Idempotent-Replayed", "Retry-After", "Location"]
 
 # ProblemMiddleware has already replaced an ill-formed id when django-structlog reads the header.
 DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True

@@ -127,6 +127,24 @@ def test_throttled() -> None:
     assert 0 < int(response["Retry-After"]) <= 86_400
 
 
+def test_browser_of_an_allowed_origin_may_send_and_read_what_the_api_needs() -> None:
+    origin = "https://app.example.org"
+    with override_settings(CORS_ALLOWED_ORIGINS=[origin]):
+        preflight = ApiClient().send(
+            "OPTIONS",
+            "/api/v1/api-keys",
+            headers={"origin": origin, "access_control_request_method": "POST"},
+        )
+        answer = ApiClient().get("/api/v1/nowhere", origin=origin)
+        other = ApiClient().get("/api/v1/nowhere", origin="https://evil.example")
+    assert preflight.status_code == 200
+    assert "idempotency-key" in preflight["Access-Control-Allow-Headers"]
+    problem(answer, 404, "not_found")
+    assert answer["Access-Control-Allow-Origin"] == origin
+    assert "X-Request-Id" in answer["Access-Control-Expose-Headers"]
+    assert "Access-Control-Allow-Origin" not in other
+
+
 @pytest.mark.parametrize("size", [10 * 1024 + 1, 100_000])
 def test_body_too_large(size: int) -> None:
     _, client = user_with_key()
