@@ -142,6 +142,22 @@ def test_invariants_hold_and_say_what_they_looked_at(book: Book) -> None:
     assert found["ledger.default_partition_empty"].facts == {"entries": 0}
 
 
+def test_large_books_are_looked_at_for_the_last_weeks_only(
+    book: Book, monkeypatch: pytest.MonkeyPatch, time_travel: Callable[..., int]
+) -> None:
+    monkeypatch.setattr("apps.ledger.invariants.WHOLE_BOOKS_MAX_ENTRIES", -1)
+    time_travel(seconds=86_400 * 40)
+    book.post((book.available[0], -400), (book.held[0], 400))
+
+    found = verdicts()
+
+    assert all(verdict.holds for verdict in found.values())
+    assert found["ledger.journals_sum_to_zero"].facts["entries"] == 2
+    assert found["ledger.entries_continue"].facts["entries"] == 2
+    since = datetime.fromisoformat(found["ledger.entries_continue"].facts["since"])
+    assert timedelta(days=34) < clock.now() - since < timedelta(days=36)
+
+
 @pytest.mark.parametrize(
     ("damage", "noticed_by"),
     [
