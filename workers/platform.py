@@ -3,6 +3,7 @@
 import structlog
 
 from apps.core import doorbell, invariants, partitions, probe, work
+from apps.core.api.idempotency import idempotency_keys_purge
 from workers.task import task
 
 logger = structlog.get_logger(__name__)
@@ -28,6 +29,12 @@ def partitions_ensure() -> None:
     stray = partitions.default_rows()
     if stray:
         logger.error("rows in default partitions", tables=stray)
+
+
+@task("core.idempotency_purge", queue="default")
+def idempotency_purge() -> None:
+    """Expired keys, a limited number at a time; the next run goes on."""
+    idempotency_keys_purge()
 
 
 @task("operations.invariants", queue="default")

@@ -69,6 +69,8 @@ def logging(*, level: str, json: bool) -> dict[str, Any]:
         "loggers": {
             "django.server": {"handlers": [], "propagate": True},
             "django_structlog": {"level": level},
+            # A line per tick would bury everything else.
+            "celery.beat": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},
             "celery.app.trace": {"level": "WARNING"},
         },
