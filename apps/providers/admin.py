@@ -23,7 +23,7 @@ class MarketAdmin(ModelAdmin):  # type: ignore[misc]
     inlines = (RouteInline,)
     actions = ("open_for_trade", "close_for_trade")
 
-    @display(description="price from")
+    @display(description="price from")  # type: ignore[untyped-decorator]
     def priced_at(self, market: Market) -> str:
         snapshot: PriceSnapshot | None = getattr(market, "price_snapshot", None)
         return snapshot.observed_at.isoformat(timespec="seconds") if snapshot else "no price yet"
@@ -46,12 +46,14 @@ class VenueAdmin(ModelAdmin):  # type: ignore[misc]
     list_select_related = ("network", "health")
     actions = ("use", "leave_out")
 
-    @display(description="breaker", label={"closed": "success", "open": "danger"})
+    @display(  # type: ignore[untyped-decorator]
+        description="breaker", label={"closed": "success", "open": "danger"}
+    )
     def breaker(self, venue: Venue) -> str:
         health: VenueHealth | None = getattr(venue, "health", None)
         return "open" if health is not None and health.open_until is not None else "closed"
 
-    @display(description="last error")
+    @display(description="last error")  # type: ignore[untyped-decorator]
     def last_error(self, venue: Venue) -> str:
         health: VenueHealth | None = getattr(venue, "health", None)
         return health.last_error if health else ""

@@ -50,7 +50,7 @@ class House:
         return route_add(market_id=market.pk, venue_id=self.v3.pk, pool_fees=fees, via=tokens).pk
 
     def units(self, code: str, whole: int) -> int:
-        return whole * 10 ** self.assets[code].decimals
+        return int(whole * 10 ** self.assets[code].decimals)
 
 
 def house_open(node: Anvil, deployment: Deployment) -> House:

@@ -27,14 +27,16 @@ def _fund(desk: Desk) -> None:
     """An ether of the platform's and 5000 USDC of a person's: on chain, and in the books."""
     desk.maker.send_ether(to=desk.wallet.address, wei=ETHER)
     desk.maker.mint(symbol="USDC", to=desk.wallet.address, units=5 * SPENT)
-    said = {"note": "test", "actor": "test"}
-    equity_fund(asset_id=desk.asset_id("ETH"), amount_units=ETHER, reference="gas money", **said)
+    equity_fund(
+        asset_id=desk.asset_id("ETH"), amount_units=ETHER, reference="gas money", note="test", actor="test"
+    )
     credit_by_hand(
         user_id=desk.person.pk,
         asset_id=desk.asset_id("USDC"),
         amount_units=5 * SPENT,
         reference="faucet",
-        **said,
+        note="test",
+        actor="test",
     )
     desk.advance()
 

@@ -1,6 +1,6 @@
 """`POST /api/v1/fees/quote`: what a buy will cost and why. Changes nothing, so it takes no idempotency key."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.urls import path
 from drf_spectacular.utils import extend_schema
@@ -8,6 +8,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.accounts.models import User
 from apps.core.api.fields import AmountField, InstantField, WholeNumberField
 from apps.core.api.serializers import StrictSerializer
 from apps.core.api.views import ApiView
@@ -96,7 +97,7 @@ class FeeQuoteView(ApiView):
         values = self.read(request, FeeQuoteWriteSerializer)
         quote = buy_quote(
             market=values["market"],
-            tier=request.user.fee_tier,
+            tier=cast("User", request.user).fee_tier,
             amount_units=values["amount"],
             max_slippage_bps=values.get("max_slippage_bps"),
         )

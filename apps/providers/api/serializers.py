@@ -46,13 +46,15 @@ class AssetSerializer(serializers.Serializer[Asset]):
 class PriceSerializer(serializers.Serializer[PriceSnapshot]):
     """The latest reference price; the market is in the context of its parent."""
 
-    value = serializers.SerializerMethodField(help_text="Sold coins for one whole bought coin, rounded up.")
+    value = serializers.SerializerMethodField(
+        method_name="price_of", help_text="Sold coins for one whole bought coin, rounded up."
+    )
     observed_at = InstantField(help_text="When the older of the two price feeds was written.")
     age_seconds = serializers.SerializerMethodField()
     block_number = serializers.IntegerField()
 
     @extend_schema_field({"type": "string", "examples": ["2500.12"]})
-    def get_value(self, snapshot: PriceSnapshot) -> str:
+    def price_of(self, snapshot: PriceSnapshot) -> str:
         return price_format(snapshot.market, snapshot)
 
     def get_age_seconds(self, snapshot: PriceSnapshot) -> int:
