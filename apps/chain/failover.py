@@ -19,7 +19,7 @@ from django.db.models.functions import Now
 
 from apps.chain.client import Endpoint, header, quantity, timed
 from apps.chain.domain import Header
-from apps.chain.errors import EndpointFailure, RpcUnavailable
+from apps.chain.errors import EndpointFailure, RpcError, RpcUnavailable
 from apps.chain.models import Network, RpcEndpoint
 from apps.core.crypto import decrypt, encrypt
 
@@ -149,12 +149,17 @@ def ask(network_id: UUID, act: Callable[[Endpoint], R]) -> R:
     return result
 
 
-def ask_from(network_id: UUID, act: Callable[[Endpoint], R]) -> tuple[RpcEndpoint, R]:
-    """Like `ask`, and says which endpoint answered."""
+def ask_from(
+    network_id: UUID, act: Callable[[Endpoint], R], *, errors_fail: bool = False
+) -> tuple[RpcEndpoint, R]:
+    """Like `ask`, and says which endpoint answered.
+
+    With `errors_fail` a node's error counts against the endpoint too: for questions that a sound node answers.
+    """
     last = "no endpoint is usable"
     for row, endpoint in usable(network_id):
         try:
-            result = act(endpoint)
+            result = _act(act, endpoint) if errors_fail else act(endpoint)
         except EndpointFailure as error:
             failure_record(row, error)
             last = f"{row.name}: {error}"
@@ -162,6 +167,13 @@ def ask_from(network_id: UUID, act: Callable[[Endpoint], R]) -> tuple[RpcEndpoin
         success_record(row)
         return row, result
     raise RpcUnavailable(last)
+
+
+def _act(act: Callable[[Endpoint], R], endpoint: Endpoint) -> R:
+    try:
+        return act(endpoint)
+    except RpcError as error:
+        raise EndpointFailure(str(error), in_doubt=False) from None
 
 
 def others(network_id: UUID, than: RpcEndpoint) -> list[tuple[RpcEndpoint, Endpoint]]:
@@ -174,9 +186,7 @@ def heights_refresh(network: Network) -> list[tuple[RpcEndpoint, Header]]:
     seen = []
     for row, endpoint in usable(network.id):
         try:
-            head, latency = timed(
-                lambda endpoint=endpoint: header(endpoint.request("eth_getBlockByNumber", ["latest", False]))
-            )
+            head, latency = timed(lambda endpoint=endpoint: _act(_head, endpoint))
         except EndpointFailure as error:
             failure_record(row, error)
             continue
@@ -187,6 +197,10 @@ def heights_refresh(network: Network) -> list[tuple[RpcEndpoint, Header]]:
         row.last_block = head.number
         seen.append((row, head))
     return seen
+
+
+def _head(endpoint: Endpoint) -> Header | None:
+    return header(endpoint.request("eth_getBlockByNumber", ["latest", False]))
 
 
 def rested(rows: Sequence[RpcEndpoint]) -> int:

@@ -46,7 +46,7 @@ def _observed(network_id: UUID) -> tuple[int, int]:
     held: dict[UUID, tuple[float, tuple[int, int]]] = _cache.__dict__.setdefault("held", {})
     found = held.get(network_id)
     if found is None or monotonic() - found[0] > CACHE_SECONDS:
-        found = held[network_id] = (monotonic(), failover.ask(network_id, _read))
+        found = held[network_id] = (monotonic(), failover.ask_from(network_id, _read, errors_fail=True)[1])
     return found[1]
 
 

@@ -224,7 +224,6 @@ class WalletNonce(models.Model):
     wallet = models.ForeignKey(Wallet, on_delete=models.PROTECT, related_name="+")
     first_nonce = models.BigIntegerField(help_text="The chain's pending count when we began.")
     next_nonce = models.BigIntegerField()
-    skipped = models.JSONField(default=list, help_text="Nonces that foreign transactions took before us.")
 
     class Meta:
         constraints = [

@@ -59,7 +59,9 @@ def by_number(endpoint: Endpoint, numbers: Sequence[int]) -> list[Header | None]
 def observe(network: Network) -> Observation:
     """Look at the network through the best endpoint; raises `Retryable` when nothing can be concluded."""
     failover.heights_refresh(network)
-    row, seen = failover.ask_from(network.id, lambda endpoint: _observe_at(endpoint, network))
+    row, seen = failover.ask_from(
+        network.id, lambda endpoint: _observe_at(endpoint, network), errors_fail=True
+    )
     _second_opinion(network, row, seen)
     return seen
 

@@ -20,7 +20,6 @@ from apps.chain.models import (
     NetworkWatch,
     OutboundTransaction,
     TransactionAttempt,
-    WalletNonce,
 )
 from apps.chain.observing import Observation
 from apps.chain.selectors import attempt_newest
@@ -279,9 +278,6 @@ def _requeue(row: OutboundTransaction, moves: Moves) -> None:
             row, S.FAILED, topic="transaction.failed", reason="foreign transactions keep taking the nonce"
         )
         return
-    WalletNonce.objects.filter(
-        network_id=row.network_id, wallet_id=row.wallet_id, next_nonce__lte=row.nonce
-    ).update(next_nonce=(row.nonce or 0) + 1)
     moves.move(
         row,
         S.QUEUED,
