@@ -146,7 +146,9 @@ def _row_lock(*, venue_id: UUID, asset_id: UUID, wallet_id: UUID) -> VenueAllowa
     """The row that serializes approvals of one router for one token of one wallet, locked."""
     key = {"venue_id": venue_id, "asset_id": asset_id, "wallet_id": wallet_id}
     VenueAllowance.objects.bulk_create([VenueAllowance(**key)], ignore_conflicts=True)
-    return VenueAllowance.objects.select_for_update(of=("self",)).select_related("transaction").get(**key)
+    # Without the transaction joined: whoever waited for the lock gets the row anew, but what is joined to it as it
+    # was before the wait (PostgreSQL, READ COMMITTED), and would miss the approval that was just asked for.
+    return VenueAllowance.objects.select_for_update(no_key=True).get(**key)
 
 
 def _still_counts(last: OutboundTransaction, seen_block: int) -> bool:
