@@ -16,8 +16,8 @@ class FeeScheduleAdmin(ModelAdmin):  # type: ignore[misc]
     list_select_related = ("asset",)
     ordering = ("tier", "asset_id", "-valid_from")
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:  # noqa: ARG002
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
