@@ -19,7 +19,6 @@ urlpatterns = [
     path("api/v1/", include("apps.ledger.api.urls")),
     path("api/v1/", include("apps.chain.api.urls")),
     path("api/v1/", include("apps.providers.api.urls")),
-    path("api/v1/", include("apps.providers.api.urls")),
     path("api/v1/", include("apps.plans.api.quote")),
 ]
 
