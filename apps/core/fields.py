@@ -35,7 +35,7 @@ class UnitsField(models.DecimalField):  # type: ignore[type-arg]
     def from_db_value(self, value: Decimal | None, *_: Any) -> int | None:
         return None if value is None else int(value)
 
-    def to_python(self, value: Any) -> int | None:  
+    def to_python(self, value: Any) -> int | None:
         if value is None or (isinstance(value, int) and not isinstance(value, bool)):
             return value
         if isinstance(value, float):

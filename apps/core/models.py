@@ -6,7 +6,7 @@ from django.core.validators import MaxValueValidator
 from django.db import models
 from django.db.models.functions import Now
 
-from apps.core import clock
+from apps.core import clock, lookups  # noqa: F401 — registers `any_of`
 from apps.core.ids import uuid7
 
 

@@ -57,6 +57,8 @@ class Work(Generic[T]):
     advance: Callable[[list[T]], None] | None = None
     perform: Callable[["Claim[T]"], None] | None = None
     on_bury: Callable[[list[T]], None] | None = None
+    # Columns that the step does not read: thousands of rows are cheaper without them.
+    unread: tuple[str, ...] = ()
     chunk: int = 500
     lease_seconds: float = 15.0
     max_attempts: int = 8
@@ -96,8 +98,9 @@ class Claim(Generic[T]):
         """
         with transaction.atomic():
             yield list(
-                self.work.model._default_manager.select_for_update(of=("self",))
-                .filter(pk__in=self.ids if ids is None else ids, lease_token=self.token)
+                self.work.model._default_manager.defer(*self.work.unread)
+                .select_for_update(of=("self",))
+                .filter(pk__any_of=self.ids if ids is None else ids, lease_token=self.token)
                 .order_by("pk")
             )
 
@@ -304,7 +307,7 @@ def _bury(work: Work[T], ids: list[Any], message: str) -> None:
         "work buried", extra={"work": work.name, "ids": [str(pk) for pk in ids], "error": message[:200]}
     )
     if work.on_bury is not None:
-        work.on_bury(list(work.model._default_manager.filter(pk__in=ids).order_by("pk")))
+        work.on_bury(list(work.model._default_manager.filter(pk__any_of=ids).order_by("pk")))
 
 
 def due_names() -> list[str]:

@@ -8,9 +8,16 @@ from apps.plans.steps.pricing import batch_price, batches_without_quote
 from apps.plans.steps.reserving import slots_reserve
 from apps.plans.steps.settling import batch_settle
 
-OPEN = register(Work("plans.open", Plan, (PlanState.ACTIVE,), advance=slots_open, chunk=2_500))
-RESERVE = register(Work("plans.reserve", Slot, (SlotState.OPEN,), advance=slots_reserve, chunk=2_500))
-BATCH = register(Work("plans.batch", Slot, (SlotState.RESERVED,), advance=slots_batch, chunk=10_000))
+_TIMES = ("created_at", "updated_at", "leased_until")
+_SLOT = (*_TIMES, "run_after", "closed_at", "last_error", "received_units", "batch")
+
+OPEN = register(Work("plans.open", Plan, (PlanState.ACTIVE,), advance=slots_open, unread=_TIMES, chunk=2_500))
+RESERVE = register(
+    Work("plans.reserve", Slot, (SlotState.OPEN,), advance=slots_reserve, unread=_SLOT, chunk=2_500)
+)
+BATCH = register(
+    Work("plans.batch", Slot, (SlotState.RESERVED,), advance=slots_batch, unread=_SLOT, chunk=10_000)
+)
 PRICE = register(
     Work(
         "plans.price",

@@ -49,7 +49,7 @@ def plans_locked(plan_ids: set[UUID]) -> dict[UUID, PlanFacts]:
     """
     rows = (
         Plan.objects.select_for_update(of=("self",))
-        .filter(pk__in=plan_ids)
+        .filter(pk__any_of=plan_ids)
         .order_by("pk")
         .values_list(
             "pk",
@@ -141,7 +141,7 @@ def _count_on_plans(closures: Sequence[Closure]) -> dict[UUID, int]:
         signs={"committed_units": -1, "misses_in_a_row": 1},
     )
     unfunded = [plan_id for plan_id in ids if missed[plan_id]]
-    return dict(Plan.objects.filter(pk__in=unfunded).values_list("pk", "misses_in_a_row"))
+    return dict(Plan.objects.filter(pk__any_of=unfunded).values_list("pk", "misses_in_a_row"))
 
 
 def _event(closure: Closure, plan: PlanFacts, misses: dict[UUID, int]) -> EventDraft:
@@ -165,8 +165,10 @@ def _event(closure: Closure, plan: PlanFacts, misses: dict[UUID, int]) -> EventD
 def _pause_unfunded(plan_ids: list[UUID]) -> None:
     if not plan_ids:
         return
-    paused = list(Plan.objects.filter(pk__in=plan_ids, state=PlanState.ACTIVE))
-    _change_state(Plan.objects.filter(pk__in=[p.pk for p in paused]), PlanState.PAUSED, "insufficient_funds")
+    paused = list(Plan.objects.filter(pk__any_of=plan_ids, state=PlanState.ACTIVE))
+    _change_state(
+        Plan.objects.filter(pk__any_of=[p.pk for p in paused]), PlanState.PAUSED, "insufficient_funds"
+    )
     events_publish(
         [
             EventDraft(
@@ -190,11 +192,13 @@ def plans_complete_spent(plan_ids: set[UUID]) -> None:
     """Complete those of the (locked) plans whose budget is spent and that have nothing in flight."""
     spent = list(
         Plan.objects.filter(
-            pk__in=plan_ids, state=PlanState.ACTIVE, committed_units=F("total_budget_units")
+            pk__any_of=plan_ids, state=PlanState.ACTIVE, committed_units=F("total_budget_units")
         ).exclude(slots__state__in=[SlotState.OPEN, SlotState.RESERVED, SlotState.BATCHED])
     )
     if spent:
-        _change_state(Plan.objects.filter(pk__in=[p.pk for p in spent]), PlanState.COMPLETED, "budget_spent")
+        _change_state(
+            Plan.objects.filter(pk__any_of=[p.pk for p in spent]), PlanState.COMPLETED, "budget_spent"
+        )
         events_publish([plan_completed(plan, "budget_spent") for plan in spent])
 
 
