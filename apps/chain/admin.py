@@ -4,7 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.db.models import QuerySet
+from django.db.models import Field, QuerySet, URLField
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
@@ -65,6 +65,11 @@ class NetworkAdmin(ModelAdmin):  # type: ignore[misc]
         "watched_at", "halted_at", "halted_reason",
     )  # fmt: skip
     actions = ("halt", "resume")
+
+    def formfield_for_dbfield(self, db_field: "Field[Any, Any]", request: HttpRequest, **kwargs: Any) -> Any:
+        if isinstance(db_field, URLField):
+            kwargs["assume_scheme"] = "https"
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Network]:
         found: QuerySet[Network] = super().get_queryset(request).prefetch_related("endpoints")

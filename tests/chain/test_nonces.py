@@ -111,11 +111,11 @@ class NonceMachine(RuleBasedStateMachine):
     @rule(data=st.data(), fee=st.integers(1, 100))
     def replace(self, data: st.DataObject, fee: int) -> None:
         row = data.draw(st.sampled_from(self.signed))
-        before = list(row.attempts_made.filter(nonce=row.nonce).order_by("number"))
+        before = list(row.attempts_made.filter(nonce=row.nonce or 0).order_by("number"))
         with transaction.atomic():
             Moves().move(OutboundTransaction.objects.get(pk=row.pk), TransactionState.QUEUED)
         self._sign(row, Fees(min(fee, 50) * GWEI, 1))
-        after = list(row.attempts_made.filter(nonce=row.nonce).order_by("number"))
+        after = list(row.attempts_made.filter(nonce=row.nonce or 0).order_by("number"))
         assert after[: len(before)] == before
         for older, newer in itertools.pairwise(after):
             assert newer.number == older.number + 1
@@ -183,7 +183,8 @@ class MeetingPoint:
     """Holds each reader of the allocator's row until both have read it, or until it is clear that only one can."""
 
     def __init__(self, query: Callable[[], Any]) -> None:
-        self.query, self.barrier, self.met = query, threading.Barrier(2), []
+        self.query, self.barrier = query, threading.Barrier(2)
+        self.met: list[bool] = []
 
     def get(self, **which: Any) -> WalletNonce:
         row: WalletNonce = self.query().get(**which)

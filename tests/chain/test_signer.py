@@ -9,7 +9,7 @@ from datetime import date
 import pytest
 from django.core.management import CommandError, call_command
 from eth_account import Account
-from eth_keys.backends import CoinCurveECCBackend
+from eth_keys.backends.coincurve import CoinCurveECCBackend
 
 from apps.chain import abi, services, signer
 from apps.chain.domain import AttemptKind, Fees

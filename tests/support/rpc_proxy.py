@@ -58,7 +58,7 @@ class RpcProxy:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
         self._released = threading.Event()
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
         self.asked: list[str] = []
         self.forwarded: list[str] = []
@@ -176,16 +176,16 @@ class RpcProxy:
         """Change numbers of the head and hashes of blocks."""
         method, result = str(call.get("method")), answer.get("result")
         if method == "eth_blockNumber" and (fault := self._take(method, frozenset({"head"}))):
-            answer["result"] = hex(max(0, int(result, 16) + fault.offset))
+            answer["result"] = hex(max(0, int(str(result), 16) + fault.offset))
             return True
         if method != "eth_getBlockByNumber" or not isinstance(result, dict):
             return False
         changed = False
         if call["params"][0] == "latest" and (fault := self._take(method, frozenset({"head"}))):
-            result["number"] = hex(max(0, int(result["number"], 16) + fault.offset))
+            result["number"] = hex(max(0, int(str(result["number"]), 16) + fault.offset))
             changed = True
         if fault := self._take(method, frozenset({"hash"})):
-            number = int(result["number"], 16)
+            number = int(str(result["number"]), 16)
             for name, height in (("hash", number), ("parentHash", number - 1)):
                 if height >= fault.offset:
                     result[name] = "0xbad" + result[name][5:]
