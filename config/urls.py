@@ -19,7 +19,7 @@ urlpatterns = [
     path("api/v1/", include("apps.ledger.api.urls")),
     path("api/v1/", include("apps.chain.api.urls")),
     path("api/v1/", include("apps.providers.api.urls")),
-    path("api/v1/", include("apps.plans.api.quote")),
+    path("api/v1/", include("apps.plans.api.urls")),
 ]
 
 handler400 = "apps.core.api.handlers.bad_request"

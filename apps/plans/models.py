@@ -5,7 +5,6 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 
-from apps.core import clock
 from apps.core.fields import UnitsField
 from apps.core.ids import uuid7
 from apps.core.models import WorkItem

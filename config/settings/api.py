@@ -22,6 +22,10 @@ REST_FRAMEWORK: dict[str, Any] = {
 }
 
 SPECTACULAR_SETTINGS: dict[str, Any] = {
+    "ENUM_NAME_OVERRIDES": {
+        "PlanState": "apps.plans.models.PlanState",
+        "SlotState": "apps.plans.models.SlotState",
+    },
     "TITLE": "Tranche API",
     "DESCRIPTION": (
         "Recurring crypto investing: plans, slots, balances.\n\n"

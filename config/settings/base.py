@@ -98,6 +98,9 @@ STORAGES = {
 # A request body above this is refused with 413 before anything parses it.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024
 
+# Live plans (active or paused) that one person may have.
+PLANS_PER_PERSON = 100
+
 CLOCK = "apps.core.clock.SystemClock"
 FAILPOINTS: str = ""
 # Development may shorten leases, so that what a killed worker held is taken over in a second or two.

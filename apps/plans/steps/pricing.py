@@ -23,6 +23,16 @@ from apps.providers.models import Market
 # reverts and is quoted anew; the price that it was guarded by would be too old to keep.
 DEADLINE = timedelta(minutes=20)
 DECISION_VERSION = 1
+# What pricing does not look at of a slot; a batch has thousands.
+_UNREAD = (
+    "created_at",
+    "updated_at",
+    "leased_until",
+    "run_after",
+    "closed_at",
+    "last_error",
+    "received_units",
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,7 @@ def batch_price(claim: Claim[Batch]) -> None:
         if not rows:
             return
         batch = rows[0]
-        slots = list(batch.slots.filter(state=SlotState.BATCHED).order_by("pk"))
+        slots = list(batch.slots.filter(state=SlotState.BATCHED).defer(*_UNREAD).order_by("pk"))
         market = Market.objects.select_related("sold_asset", "bought_asset").get(pk=batch.market_id)
         wallet = chain_selectors.wallet_get(role="swap")
     failpoints.reach("plans.price.before_quote")
@@ -121,10 +131,8 @@ def _send(batch: Batch, priced: Priced, *, market: Market, wallet: Any) -> None:
     A plan may have been paused while the chain was asked: its slot closes here, and since the quote was for more
     the batch is priced once more at once.
     """
-    members = {
-        s.pk: s for s in batch.slots.select_for_update().filter(state=SlotState.BATCHED).order_by("pk")
-    }
-    plans = plans_locked({slot.plan_id for slot in members.values()})
+    locked = batch.slots.select_for_update().filter(state=SlotState.BATCHED).order_by("pk")
+    plans = plans_locked(set(locked.values_list("plan_id", flat=True)))
     stopped = [c for s in priced.buying if (c := closure_for_plan(s, plans[s.plan_id]))]
     slots_close([*priced.closures, *stopped], plans)
     quote = priced.quote

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from uuid import UUID
 
 from apps.chain import selectors as chain_selectors
 from apps.chain import services as chain
@@ -44,7 +45,8 @@ def batch_settle(claim: Claim[Batch]) -> None:
 
 
 def _settle(batch: Batch, transaction: Any) -> None:
-    slots = list(batch.slots.select_for_update().filter(state=SlotState.BATCHED).order_by("pk"))
+    locked = batch.slots.select_for_update().filter(state=SlotState.BATCHED).order_by("pk")
+    slots = list(locked.defer("created_at", "updated_at", "leased_until", "run_after", "decision"))
     plans = plans_locked({slot.plan_id for slot in slots})
     market = Market.objects.select_related("sold_asset", "bought_asset").get(pk=batch.market_id)
     address = transaction.wallet.address
@@ -141,6 +143,10 @@ def _unbought(batch: Batch, transaction: Any) -> None:
         "outcome": transaction.state,
         "reason": transaction.reason,
     }
+    if transaction.state == TransactionState.REVERTED:
+        # A venue whose swaps keep reverting is the breaker's business.
+        venue_id = UUID(batch.decision["quote"]["route"]["venue_id"])
+        providers.venue_outcome_record(venue_id=venue_id, error="the swap reverted")
     batch.decision = {**batch.decision, "tries": [*batch.decision.get("tries", []), tried]}
     refused = transaction.state == TransactionState.FAILED
     if not refused and batch.try_number < MAX_TRIES:
