@@ -47,6 +47,7 @@ class Supervisor:
     """Owns a `Sandbox` and the roles of `config.roles`; children never outlive it.
 
     `services` names parts that run elsewhere (`database_url`, `redis_url`, `rpc_url`, as `Sandbox` takes them).
+    `free_ports` ignores the usual ports and those that the environment names.
     With a `console` the roles speak there, otherwise only into their logs below `directory/logs`.
     Not for use by several threads.
     """
@@ -60,12 +61,14 @@ class Supervisor:
         fsync: bool = True,
         services: Mapping[str, Any] | None = None,
         environment: Mapping[str, str] | None = None,
+        free_ports: bool = False,
     ) -> None:
         self.sandbox = Sandbox(directory, fsync=fsync, **(services or {}))
         self.directory = self.sandbox.directory
         self.roles = tuple(roles)
         self._console = console
         self._extra = dict(environment or {})
+        self._free_ports = free_ports
         self._runs: dict[str, _Run] = {}
         self._preparing: Child | None = None
         self._pause = threading.Event()
@@ -196,7 +199,7 @@ class Supervisor:
             environment = {**self.environment(keys=role == "signer"), "HEARTBEAT_DIR": str(heart.parent)}
             if role in _PORTS:
                 variable, usual = _PORTS[role]
-                port = _port(os.environ.get(variable), usual)
+                port = port_pick() if self._free_ports else _port(os.environ.get(variable), usual)
                 environment[variable] = str(port)
                 self.sandbox.publish(urls={"api" if role == "web" else role: f"http://{HOST}:{port}"})
             child = Child(

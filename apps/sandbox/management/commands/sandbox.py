@@ -108,8 +108,8 @@ class Command(BaseCommand):
     def _demo(self, options: dict[str, Any]) -> None:
         from apps.sandbox.demo.run import demo_run
 
-        if not 1 <= options["days"] <= 366:
-            raise CommandError("--days is from 1 to 366")
+        if not 4 <= options["days"] <= 120:
+            raise CommandError("--days is from 4 to 120")
         with _interruptible():
             status = demo_run(days=options["days"], keep=options["keep"], quiet=_deafen)
         if status:

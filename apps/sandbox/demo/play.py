@@ -1,0 +1,112 @@
+"""The demo's second half, in a process whose Django knows the running sandbox: people, journey, report."""
+
+import io
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+from uuid import UUID
+
+from django.core.management import call_command
+from rich.console import Console
+
+from apps.core import clock
+from apps.sandbox.demo import report
+from apps.sandbox.demo.client import Person
+from apps.sandbox.demo.journey import Journey
+from apps.sandbox.demo.scenario import BERLIN, PersonSpec, PlanSpec, Scenario, scenario_make
+from apps.sandbox.demo.screen import WIDTH, Screen
+from apps.sandbox.faucet import person_fund
+from apps.sandbox.market import Market
+from apps.sandbox.runtime.errors import SandboxError
+from apps.sandbox.runtime.paths import ROOT_DIR
+from apps.sandbox.runtime.rpc import Rpc
+from apps.sandbox.runtime.status import SandboxStatus
+
+
+def demo_play(*, status: SandboxStatus, days: int) -> bool:
+    """Play the story of `days` days against the running sandbox; whether everything holds."""
+    if status.deployment is None:
+        raise SandboxError("the sandbox has no chain")
+    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=False)
+    scenario = scenario_make(now=clock.now(), days=days)
+    journey_started = time.monotonic()
+    plans: dict[UUID, PlanSpec] = {}
+    screen = Screen(console=console, scenario=scenario, plans=plans)
+
+    def show() -> None:
+        screen.prices = journey.prices
+        screen.show()
+
+    journey = Journey(scenario=scenario, market=Market(Rpc(status.urls["rpc"]), status.deployment), show=show)
+    journey.depart()
+    people = [_person(spec, status) for spec in scenario.people]
+    by_name = {person.name: person for person in people}
+    for spec in scenario.plans:
+        plans[UUID(by_name[spec.owner].plan_create(spec)["id"])] = spec
+    _introduce(console, scenario)
+    with screen:
+        journey.travel_through()
+    seconds = time.monotonic() - journey_started
+    console.print(f"{days} days in {seconds:.0f} s, {journey.steps} instants at which something was due.\n")
+    holds = _report(console, scenario, people, plans)
+    for person in people:
+        person.close()
+    return holds
+
+
+def _person(spec: PersonSpec, status: SandboxStatus) -> Person:
+    """Made and funded as an operator does it; from here on the person has only the API."""
+    _command("accounts", "create-user", "--email", spec.email)
+    key = _command("accounts", "create-key", "--email", spec.email, "--scopes", "all").strip()
+    for asset, amount in spec.funds.items():
+        person_fund(
+            status=status, email=spec.email, asset_code=asset, amount=amount, reference=f"{spec.name}:{asset}"
+        )
+    return Person(name=spec.name, email=spec.email, url=status.urls["api"], key=key)
+
+
+def _command(*arguments: str) -> str:
+    said = io.StringIO()
+    call_command(*arguments, stdout=said)
+    return said.getvalue()
+
+
+def _introduce(console: Console, scenario: Scenario) -> None:
+    for person in scenario.people:
+        funds = " and ".join(f"{amount} {asset}" for asset, amount in person.funds.items())
+        console.print(f"{person.name} has {funds}.")
+    first, last = scenario.start.astimezone(BERLIN), scenario.end.astimezone(BERLIN)
+    console.print(
+        f"From {first:%d %b %Y} to {last:%d %b %Y}; the clocks change on {scenario.changes_at:%d %b %Y}.\n"
+    )
+
+
+def _report(console: Console, scenario: Scenario, people: list[Person], plans: dict[UUID, PlanSpec]) -> bool:
+    by_name = {person.name: person for person in people}
+    told = [
+        report.Told(spec, by_name[spec.owner].plan(str(plan_id)), by_name[spec.owner].slots(str(plan_id)))
+        for plan_id, spec in plans.items()
+    ]
+    checks = report.Checks()
+    report.outcomes_report(console, told, scenario, checks)
+    report.calendar_report(console, told, scenario, checks)
+    report.balances_report(console, people, told, scenario, checks)
+    report.gas_report(console, told, checks)
+    report.invariants_report(console, _invariants(), checks)
+    report.checks_report(console, checks)
+    return checks.hold
+
+
+def _invariants() -> dict[str, Any]:
+    """The real command in a process of its own, as an operator runs it."""
+    command = [sys.executable, str(ROOT_DIR / "manage.py"), "invariants", "--json"]
+    done = subprocess.run(command, cwd=ROOT_DIR, capture_output=True, text=True, check=False, timeout=120)
+    try:
+        found: dict[str, Any] = json.loads(done.stdout)
+    except ValueError as error:
+        raise SandboxError(f"manage.py invariants failed:\n{done.stderr[-2000:]}") from error
+    if done.returncode != (0 if found["holds"] else 1):
+        raise SandboxError(f"manage.py invariants ended with {done.returncode}")
+    return found
