@@ -43,6 +43,15 @@ def slots_reserve(slots: list[Slot]) -> None:
         constants={"state": SlotState.RESERVED.value},
         also=work.STEPPED,
     )
+    # Funds were there: that ends a row of misses. Here and not when the buy settles, since that may be later
+    # than the next slot's miss, which would then not count.
+    bulk.update(
+        "plans_plan",
+        list({slot.plan_id for slot in held}),
+        {},
+        also="misses_in_a_row = 0",
+        where="t.misses_in_a_row > 0",
+    )
     slots_close(closures + unfunded, plans)
     if held:
         doorbell.ring("plans.batch")

@@ -69,7 +69,6 @@ def _settle(batch: Batch, transaction: Any) -> None:
         },
         also=work.STEPPED,
     )
-    bulk.update("plans_plan", list(plans), {}, also="misses_in_a_row = 0", where="t.misses_in_a_row > 0")
     plans_complete_spent(set(plans))
     Batch.objects.filter(pk=batch.pk).update(
         state=BatchState.SETTLED,
