@@ -25,24 +25,24 @@ class Person:
 
     def plan_create(self, plan: PlanSpec) -> dict[str, Any]:
         """The plan as the API made it."""
-        schedule: dict[str, Any] = {"kind": plan.kind, "zone": "Europe/Berlin"}
-        if plan.kind != "hourly":
-            schedule["at"] = "09:00"
-        if plan.day is not None:
-            schedule["day"] = plan.day
-        body: dict[str, Any] = {
+        schedule = {
+            "kind": plan.kind,
+            "time_zone": "Europe/Berlin",
+            "start_at": plan.starts_at.isoformat(),
+            "end_at": plan.ends_at.isoformat(),
+            "at": None if plan.kind == "hourly" else "09:00",
+            "day": plan.day,
+            "max_runs": plan.max_runs,
+        }
+        body = {
             "name": plan.name,
             "market": plan.market,
             "amount": plan.amount,
-            "schedule": schedule,
-            "starts_at": plan.starts_at.isoformat(),
-            "ends_at": plan.ends_at.isoformat(),
-            "max_runs": plan.max_runs,
             "price_max": plan.price_max,
+            "schedule": _given(schedule),
         }
-        wanted = {name: value for name, value in body.items() if value is not None}
         return self._said(
-            self._http.post("plans", json=wanted, headers={"Idempotency-Key": str(uuid.uuid4())})
+            self._http.post("plans", json=_given(body), headers={"Idempotency-Key": str(uuid.uuid4())})
         )
 
     def plan(self, plan_id: str) -> dict[str, Any]:
@@ -51,6 +51,10 @@ class Person:
     def slots(self, plan_id: str) -> list[dict[str, Any]]:
         """All slots of a plan, in the order of their numbers."""
         return sorted(self._pages(f"plans/{plan_id}/slots"), key=lambda slot: int(slot["number"]))
+
+    def slot(self, slot_id: str) -> dict[str, Any]:
+        """One slot with its decision record."""
+        return self._said(self._http.get(f"slots/{slot_id}"))
 
     def balances(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._said(self._http.get("balances"))["data"]
@@ -72,3 +76,7 @@ class Person:
             raise SandboxError(f"{response.request.method} {response.request.url}: {response.text}")
         answer: dict[str, Any] = response.json()
         return answer
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

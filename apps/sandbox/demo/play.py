@@ -29,7 +29,7 @@ def demo_play(*, status: SandboxStatus, days: int) -> bool:
     """Play the story of `days` days against the running sandbox; whether everything holds."""
     if status.deployment is None:
         raise SandboxError("the sandbox has no chain")
-    console = Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, soft_wrap=False)
+    console = Console(width=WIDTH, highlight=False)
     scenario = scenario_make(now=clock.now(), days=days)
     journey_started = time.monotonic()
     plans: dict[UUID, PlanSpec] = {}
@@ -91,6 +91,7 @@ def _report(console: Console, scenario: Scenario, people: list[Person], plans: d
     ]
     checks = report.Checks()
     report.outcomes_report(console, told, scenario, checks)
+    report.decision_report(console, people, told, checks)
     report.calendar_report(console, told, scenario, checks)
     report.balances_report(console, people, told, scenario, checks)
     report.gas_report(console, told, checks)

@@ -8,12 +8,13 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import connection
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from apps.sandbox.demo.client import Person
 from apps.sandbox.demo.scenario import BERLIN, Outcome, PlanSpec, Scenario
-from apps.sandbox.demo.screen import WIDTH, ether
+from apps.sandbox.demo.screen import ether
 
 _KNOWN_STATES = {"settled", "skipped", "failed"}
 
@@ -106,8 +107,11 @@ def outcomes_report(console: Console, told: Sequence[Told], scenario: Scenario, 
             one.spec.runs[: len(one.slots)]
         )
         checks.add(on_time, f"{name}: every slot was scheduled at the instant worked out by hand")
-        if one.spec.outcome is Outcome.RUNS_DRY and expected.get("insufficient_funds") == 3:
-            checks.add(one.plan["state"] == "paused", f"{name}: paused after three misses")
+        if one.spec.outcome is Outcome.RUNS_DRY and len(one.spec.runs) > len(one.slots):
+            paused = (one.plan["state"], one.plan["state_reason"]) == ("paused", "insufficient_funds")
+            checks.add(paused, f"{name}: paused after three misses")
+        elif expected:
+            checks.add(one.plan["state"] == "completed", f"{name}: completed with its schedule")
     console.print(table)
 
 
@@ -142,6 +146,27 @@ def calendar_report(console: Console, told: Sequence[Told], scenario: Scenario, 
         {(at.hour, at.minute) for at in locals_} == {(9, 0)}, "the daily plan bought at 09:00 Berlin time"
     )
     checks.add(len(offsets) == 2, "the change of the clocks lies within the daily plan's runs")
+
+
+def decision_report(console: Console, people: Sequence[Person], told: Sequence[Told], checks: Checks) -> None:
+    """Why one slot did not buy: its decision record, as its owner reads it."""
+    for one in told:
+        skipped = next((slot for slot in one.slots if slot["reason"] == "price_above_limit"), None)
+        if skipped is None or one.spec.price_max is None:
+            continue
+        owner = next(person for person in people if person.name == one.spec.owner)
+        slot = owner.slot(str(skipped["id"]))
+        reference = slot["decision"]["reference"]
+        price = _price(reference, one.spec)
+        at = _instant(slot["scheduled_at"]).astimezone(BERLIN)
+        console.print("Why did it not buy?", style="bold")
+        console.print(f"  {owner.name}, “{one.spec.name}”, slot {slot['number']} of {at:%a %d %b %Y %H:%M}:")
+        console.print(
+            f"  {slot['explanation']}. The limit was {Decimal(one.spec.price_max):,.2f} {one.spec.sold},"
+        )
+        console.print(f"  the reference {price:,.2f}, read at block {reference['block_number']}.\n")
+        checks.add(price > Decimal(one.spec.price_max), "a slot that did not buy says why, and is right")
+        return
 
 
 def gas_report(console: Console, told: Sequence[Told], checks: Checks) -> None:
@@ -189,11 +214,18 @@ def checks_report(console: Console, checks: Checks) -> None:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", width=WIDTH, pad_edge=False)
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for name in columns:
         right = name in {"Available", "Held", "Slots", "Expected", "Swaps", "Gas", "Ether", "UTC", "Slot"}
         table.add_column(name, justify="right" if right else "left")
     return table
+
+
+def _price(reference: dict[str, Any], plan: PlanSpec) -> Decimal:
+    """Sold coins for one whole bought coin, from the record's ratio of bought units to sold units."""
+    decimals = _decimals()
+    ratio = Decimal(reference["denominator"]) / Decimal(reference["numerator"])
+    return ratio.scaleb(decimals[plan.bought] - decimals[plan.sold])
 
 
 def _instant(text: str) -> datetime:

@@ -13,6 +13,8 @@ from apps.sandbox.runtime.files import tail
 from apps.sandbox.runtime.paths import ROOT_DIR, VAR_DIR
 from apps.sandbox.supervisor import Supervisor
 
+# What the play ends with when it came to its end and something does not hold.
+BROKEN = 3
 # Flower only watches, and two cores have enough to do.
 ROLES = ("web", "worker", "signer", "beat")
 
@@ -53,9 +55,12 @@ def demo_run(*, days: int, keep: bool, quiet: Callable[[], None]) -> int:
         quiet()
         if play is not None and play.poll() is None:
             play.send_signal(signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                play.wait(timeout=10)
+            play.kill()
             play.wait()
         supervisor.stop()
-        if status not in {0, 130}:
+        if status not in {0, 130, BROKEN}:
             _logs_show(directory)
         if keep or status not in {0, 130}:
             _say(f"Its data and logs are in {directory}")

@@ -5,6 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
+from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -66,14 +67,15 @@ class Screen:
     def _line(self, room: Room) -> None:
         at = room.at.astimezone(BERLIN)
         self._console.print(
-            f"{at:%Y-%m-%d %H:%M %Z}  settled {room.settled:>3}  on chain {room.on_chain:>2}  skipped {room.skipped:>3}"
+            f"{at:%Y-%m-%d %H:%M} {at:%Z}".ljust(21)
+            + f"  settled {room.settled:>3}  on chain {room.on_chain:>2}  skipped {room.skipped:>3}"
             f"  swaps {room.swaps:>3}  WBTC {self.prices.get('WBTC', Decimal(0)):>9,.2f}"
             f"  {time.monotonic() - self._started:>5.1f} s",
             highlight=False,
         )
 
     def _table(self, room: Room) -> Group:
-        table = Table(width=WIDTH, pad_edge=False, header_style="bold")
+        table = Table(width=WIDTH, box=box.SIMPLE_HEAD, header_style="bold")
         for name, justify in (
             ("Plan", "left"), ("Next run, Berlin", "left"), ("Opening", "right"), ("On chain", "right"),
             ("Settled", "right"), ("Skipped", "right"), ("Last outcome", "left"),

@@ -154,9 +154,13 @@ class Command(BaseCommand):
 
     def _play(self, options: dict[str, Any]) -> None:
         from apps.sandbox.demo.play import demo_play
+        from apps.sandbox.demo.run import BROKEN
 
+        # Ctrl-C reaches the whole terminal; the supervisor answers it and asks this process to end.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         if not demo_play(status=self._running(), days=options["days"]):
-            sys.exit(1)
+            sys.exit(BROKEN)
 
     # Shared
 
