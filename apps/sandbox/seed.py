@@ -145,7 +145,7 @@ def _limits(network: Network, wallet: Wallet, assets: dict[str, Asset], deployme
         to=v2,
         signature=_V2_SWAP,
         amount_path="0",
-        token_path="2.0",
+        token_path="2.0",  # noqa: S106 — a path into call data
         recipient_path="3",
         wallet_role="swap",
     )
@@ -154,7 +154,7 @@ def _limits(network: Network, wallet: Wallet, assets: dict[str, Asset], deployme
         to=v3,
         signature=_V3_SINGLE,
         amount_path="0.5",
-        token_path="0.0",
+        token_path="0.0",  # noqa: S106 — a path into call data
         recipient_path="0.3",
         wallet_role="swap",
     )

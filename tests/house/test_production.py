@@ -91,7 +91,8 @@ def test_health_paths_are_routes() -> None:
 def test_every_task_of_the_schedule_exists_on_a_queue_that_a_role_reads() -> None:
     """Celery only logs it when the schedule cannot be made; beat would tick on with nothing to ring."""
     done = run(
-        "import django; django.setup(); import config.celery; from workers import tasks; from workers.schedule import beat_schedule;"
+        "import django; django.setup(); import config.celery; from workers import tasks;"
+        "from workers.schedule import beat_schedule;"
         "from config.roles import QUEUES, SIGNING_QUEUE;"
         "queues = {entry['options']['queue'] for entry in beat_schedule().values()};"
         "print(sorted(queues - {*QUEUES, SIGNING_QUEUE}))"
