@@ -5,7 +5,7 @@ and attempts live on the rows (`apps.core.work`), never in Celery.
 """
 
 from collections.abc import Callable
-from functools import wraps
+from typing import Any
 
 import structlog
 from celery import shared_task
@@ -17,18 +17,28 @@ QUEUE_OF: dict[str, str] = {}
 # without workers would leave thousands of messages behind.
 RING_EXPIRES_SECONDS = 30
 
+# The message header that carries the id of the request (or command) that rang.
+REQUEST_ID_HEADER = "request_id"
+
 
 def task(name: str, *, queue: str) -> Callable[[Callable[[], object]], Callable[[], None]]:
-    """Register a function without arguments as the task `name` on `queue`."""
+    """Register a function without arguments as the task `name` on `queue`.
+
+    Its log lines carry the task's name and, when a web request rang, that request's id.
+    """
     QUEUE_OF[name] = queue
 
     def decorate(function: Callable[[], object]) -> Callable[[], None]:
-        @wraps(function)
-        def run() -> None:
-            with structlog.contextvars.bound_contextvars(task=name):
+        def run(self: Any) -> None:
+            context = {"task": name}
+            rung_by = getattr(self.request, REQUEST_ID_HEADER, None)
+            if rung_by:
+                context[REQUEST_ID_HEADER] = str(rung_by)
+            with structlog.contextvars.bound_contextvars(**context):
                 function()
 
-        registered: Callable[[], None] = shared_task(name=name, ignore_result=True)(run)
+        run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__
+        registered: Callable[[], None] = shared_task(name=name, bind=True, ignore_result=True)(run)
         return registered
 
     return decorate
