@@ -129,7 +129,9 @@ def scenario_make(*, now: datetime, days: int) -> Scenario:
         PersonSpec("Ada", "ada@example.com", {"USDC": str(25 * days + 700)}),
         PersonSpec("Bela", "bela@example.com", {"USDC": str(70 * days + 100), "WETH": "0.11"}),
     )
-    return Scenario(start, end, _local(changes_on).replace(hour=1), people, plans, prices)
+    # A plan whose first run lies after the story's end would be refused, and rightly.
+    playing = tuple(plan for plan in plans if plan.runs)
+    return Scenario(start, end, _local(changes_on).replace(hour=1), people, playing, prices)
 
 
 def _counted(**reasons: int) -> dict[str, int]:

@@ -5,7 +5,6 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from rich import box
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -75,9 +74,9 @@ class Screen:
         )
 
     def _table(self, room: Room) -> Group:
-        table = Table(width=WIDTH, box=box.SIMPLE_HEAD, header_style="bold")
+        table = Table(width=WIDTH, box=None, header_style="bold underline", padding=(0, 2, 0, 0))
         for name, justify in (
-            ("Plan", "left"), ("Next run, Berlin", "left"), ("Opening", "right"), ("On chain", "right"),
+            ("Plan", "left"), ("Next, Berlin", "left"), ("Opening", "right"), ("On chain", "right"),
             ("Settled", "right"), ("Skipped", "right"), ("Last outcome", "left"),
         ):  # fmt: skip
             table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
@@ -86,9 +85,7 @@ class Screen:
             if line is None:
                 continue
             runs = (
-                f"{line.next_run_at.astimezone(BERLIN):%a %d %b %H:%M}"
-                if line.state == "active"
-                else line.state
+                f"{line.next_run_at.astimezone(BERLIN):%d %b %H:%M}" if line.state == "active" else line.state
             )
             good = line.last in {"", "filled"}
             table.add_row(
@@ -111,7 +108,7 @@ class Screen:
         foot = Text(
             f"swaps on chain {room.swaps}   gas {ether(room.gas_units)} ETH   {prices} USD", style="dim"
         )
-        return Group(head, table, foot)
+        return Group(head, Text(), table, Text(), foot)
 
 
 def _lit(count: int, colour: str) -> Text:
