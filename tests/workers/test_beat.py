@@ -1,0 +1,88 @@
+"""Two beats: one leads, the other stands by and takes over when the leader dies. On the real database."""
+
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+import redis
+from celery import Celery
+from django.conf import settings
+from django.db import connection
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+from workers.beat import SingleScheduler
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def beats() -> Iterator[list[SingleScheduler]]:
+    app = Celery("test", set_as_current=False)
+    made = [SingleScheduler(app=app) for _ in range(2)]
+    yield made
+    for beat in made:
+        if beat._session is not None:
+            beat._session.close()
+
+
+def test_one_leads_and_the_other_takes_over_when_its_session_is_gone(beats: list[SingleScheduler]) -> None:
+    first, second = beats
+    assert [first._leads(), second._leads(), first._leads(), second._leads()] == [True, False, True, False]
+
+    assert first._session is not None
+    pid = first._session.info.backend_pid
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+    # The dead leader notices at its next tick; whoever asks first leads from then on.
+    assert second._leads() is True
+    assert first._leads() is False
+
+
+def test_only_the_leader_publishes_what_is_due() -> None:
+    every = IntervalSchedule.objects.create(every=1, period=IntervalSchedule.SECONDS)
+    PeriodicTask.objects.create(name="look", task="test.look", interval=every, queue="test-beat")
+    broker = redis.Redis.from_url(settings.REDIS_URL)
+    broker.delete("test-beat")
+    app = Celery("test", broker=settings.REDIS_URL, set_as_current=False)
+    first, second = (SingleScheduler(app=app) for _ in range(2))
+    assert first._leads()
+
+    waits = []
+    for _ in range(3):
+        waits.append(second.tick())
+    standby = broker.llen("test-beat")
+    for _ in range(50):
+        first.tick()
+        if broker.llen("test-beat"):
+            break
+        threading.Event().wait(0.1)
+    leader = broker.llen("test-beat")
+
+    assert (waits, standby, leader) == ([1.0, 1.0, 1.0], 0, 1)
+    first.close()
+    broker.delete("test-beat")
+    broker.close()
+
+
+def test_without_the_lock_both_would_lead(beats: list[SingleScheduler]) -> None:
+    """The race that the lock closes: asking “does anybody lead?” and then leading."""
+    params = connection.get_connection_params()
+    leaders: list[int] = []
+    all_asked = threading.Barrier(2)
+
+    def lead_unlocked(me: int) -> None:
+        with psycopg.connect(**params, autocommit=True) as session:
+            row = session.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone()
+            all_asked.wait()
+            if row == (0,):
+                leaders.append(me)
+
+    threads = [threading.Thread(target=lead_unlocked, args=(me,)) for me in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(leaders) == [0, 1]
