@@ -49,9 +49,7 @@ def test_only_the_leader_publishes_what_is_due() -> None:
     first, second = (SingleScheduler(app=app) for _ in range(2))
     assert first._leads()
 
-    waits = []
-    for _ in range(3):
-        waits.append(second.tick())
+    waits = [second.tick() for _ in range(3)]
     standby = broker.llen("test-beat")
     for _ in range(50):
         first.tick()
