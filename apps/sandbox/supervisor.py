@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import signal
 import sys
 import threading
 import time
@@ -23,6 +24,7 @@ ROLES = ("web", "worker", "signer", "beat", "flower")
 # Beat first, so that nothing new is rung; the services go last, when nobody needs them any more.
 _STOP_ORDER = ("beat", "flower", "web", "worker", "signer")
 _PORTS = {"web": ("PORT", 8000), "flower": ("FLOWER_PORT", 5555)}
+_CONSUMERS = ("worker", "signer")
 READY_PATH = "/api/v1/health/ready"
 OPERATOR_FILE = "operator.json"
 # A worker that is in the middle of a task needs up to ten seconds to hand it back (config/celery.py).
@@ -209,19 +211,26 @@ class Supervisor:
                 environment=environment,
                 directory=ROOT_DIR,
                 console=self._console,
+                # When the supervisor is killed the broker goes too, and a worker asked to end would wait for it.
+                death_signal=signal.SIGKILL if role in _CONSUMERS else signal.SIGTERM,
             )
             self._runs[role] = _Run(child, time.monotonic())
             child.start()
         self._publish()
-        deadline = time.monotonic() + _START_SECONDS
-        for role in roles:
-            child = self._runs[role].child
-            while not self._answers(role):
+        self._wait_for(roles)
+
+    def _wait_for(self, roles: Sequence[str]) -> None:
+        deadline, waiting = time.monotonic() + _START_SECONDS, list(roles)
+        while waiting:
+            for role in roles:
+                child = self._runs[role].child
                 if not child.running:
                     raise SandboxError(f"{role} exited ({child.exit_status}) at start:\n{tail(child.log)}")
-                if time.monotonic() > deadline:
-                    raise SandboxError(f"{role} does not answer:\n{tail(child.log)}")
-                self._pause.wait(0.05)
+            waiting = [role for role in waiting if not self._answers(role)]
+            if waiting and time.monotonic() > deadline:
+                said = tail(self._runs[waiting[0]].child.log)
+                raise SandboxError(f"{', '.join(waiting)} did not answer in time:\n{said}")
+            self._pause.wait(0.1)
 
     def _answers(self, role: str) -> bool:
         """Whether a role does its work: HTTP, a heartbeat to the broker, and for the worker work done."""

@@ -52,7 +52,7 @@ class Terminal:
             while text not in self.log.read_text():
                 gone = bool(select.select([ended], [], [], 0.05)[0])
                 if (gone and text not in self.log.read_text()) or time.monotonic() > deadline:
-                    raise AssertionError(f"{text!r} was not said:\n{self.log.read_text()}")
+                    raise AssertionError(f"{text!r} was not said:\n{self.log.read_text()[-4000:]}")
         finally:
             os.close(ended)
 

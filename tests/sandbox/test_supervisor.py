@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -197,3 +198,18 @@ def test_ctrl_c_while_it_starts_leaves_nothing_running(tmp_path: Path) -> None:
         assert terminal.processes() == []
     finally:
         terminal.end()
+
+
+def test_a_killed_supervisor_takes_everything_along(running: Terminal) -> None:
+    """The last test of the module: it ends the platform that the others share."""
+    watched = [os.pidfd_open(pid) for pid in running.processes()]
+    assert len(watched) > len(ROLES | SERVICES)
+
+    assert running.stop(signal.SIGKILL) == -signal.SIGKILL
+
+    for descriptor in watched:
+        ended = select.select([descriptor], [], [], 20)[0]
+        os.close(descriptor)
+        assert ended
+    assert running.processes() == []
+    assert running.manage("sandbox", "status").returncode == 1

@@ -179,7 +179,7 @@ def gas_report(console: Console, told: Sequence[Told], checks: Checks) -> None:
     table.add_row("one swap per slot (estimate)", str(settled), f"{swaps.gas * settled // max(swaps.count, 1):,}",
                   ether(average * settled), "at the average swap's gas")  # fmt: skip
     table.add_row(
-        "one swap per market and instant", str(swaps.count), f"{swaps.gas:,}", ether(swaps.wei), "measured"
+        "swaps sent, shared by slots", str(swaps.count), f"{swaps.gas:,}", ether(swaps.wei), "measured"
     )
     share = Decimal(100 * saved) / Decimal(settled or 1)
     table.add_row("saved", str(saved), f"{swaps.gas * saved // max(swaps.count, 1):,}",
