@@ -159,13 +159,16 @@ def decision_report(console: Console, people: Sequence[Person], told: Sequence[T
         reference = slot["decision"]["reference"]
         price = _price(reference, one.spec)
         at = _instant(slot["scheduled_at"]).astimezone(BERLIN)
+        why = slot["why"]
         console.print("Why did it not buy?", style="bold")
         console.print(f"  {owner.name}, “{one.spec.name}”, slot {slot['number']} of {at:%a %d %b %Y %H:%M}:")
-        console.print(
-            f"  {slot['explanation']}. The limit was {Decimal(one.spec.price_max):,.2f} {one.spec.sold},"
+        for line in why:
+            console.print(f"  - {line['text']}")
+        console.print()
+        told_why = any(line["code"] == "price_above_limit" for line in why)
+        checks.add(
+            told_why and price > Decimal(one.spec.price_max), "a slot that did not buy says why, and is right"
         )
-        console.print(f"  the reference {price:,.2f}, read at block {reference['block_number']}.\n")
-        checks.add(price > Decimal(one.spec.price_max), "a slot that did not buy says why, and is right")
         return
 
 
