@@ -1,22 +1,87 @@
 """Reads of plans and slots for their owner. A fixed number of queries each; another person's id finds nothing."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Count, Prefetch, Q, Subquery, Sum
 
-from apps.core.api.pagination import Page, PageQuery, keyset_page
+from apps.chain.models import TransactionAttempt
+from apps.core.api.pagination import Cursor, Page, PageQuery, keyset_page, page_cut
 from apps.core.errors import NotFound
 from apps.ledger.models import Journal
-from apps.plans.models import Plan, Slot
+from apps.plans.models import Plan, Slot, SlotState
 
 _MARKET = ("market__sold_asset", "market__bought_asset")
+# What a list of slots does not show: records and receipts are thousands of characters each.
+_HEAVY = (
+    "decision",
+    "batch__decision",
+    "batch__transaction__data",
+    "batch__transaction__logs",
+    "batch__transaction__attempt__raw",
+)
 
 
-def plans_page(*, owner_id: UUID, query: PageQuery, state: str = "") -> Page[Plan]:
+@dataclass(frozen=True, slots=True)
+class PlanProgress:
+    """What became of a plan's slots: counts per outcome, and base units of settled and unsettled ones.
+
+    `spent_units` counts settled slots' whole amounts, fee included; `under_way_units` is promised, not spent.
+    """
+
+    settled: int
+    skipped: int
+    failed: int
+    under_way: int
+    spent_units: int
+    fee_units: int
+    received_units: int
+    under_way_units: int
+
+    @property
+    def swapped_units(self) -> int:
+        return self.spent_units - self.fee_units
+
+
+# A plan that was made just now.
+NO_PROGRESS = PlanProgress(0, 0, 0, 0, 0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalReference:
+    """A journal of the ledger that moved money for a slot."""
+
+    id: UUID
+    kind: str
+    reference: str
+    posted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRecord:
+    """One slot with everything that decided over it; the batch's transaction comes with its attempts."""
+
+    slot: Slot
+    journals: list[JournalReference]
+
+    @property
+    def decision(self) -> Mapping[str, Any]:
+        """The slot's own facts over those that it shares with its batch."""
+        shared: Mapping[str, Any] = self.slot.batch.decision if self.slot.batch is not None else {}
+        return {**shared, **self.slot.decision}
+
+
+def plan_page(
+    *, owner_id: UUID, query: PageQuery, state: str = "", market_id: UUID | None = None
+) -> Page[Plan]:
     """A person's plans, newest first. One query."""
-    rows = Plan.objects.filter(owner_id=owner_id).select_related(*_MARKET)
-    return keyset_page(rows.filter(state=state) if state else rows, query=query)
+    wanted = Q(owner_id=owner_id)
+    wanted &= Q(state=state) if state else Q()
+    wanted &= Q(market_id=market_id) if market_id is not None else Q()
+    return keyset_page(Plan.objects.filter(wanted).select_related(*_MARKET), query=query)
 
 
 def plan_get(*, owner_id: UUID, plan_id: UUID) -> Plan:
@@ -27,28 +92,69 @@ def plan_get(*, owner_id: UUID, plan_id: UUID) -> Plan:
     return plan
 
 
-def slots_page(
+def plan_progress(*, plan_id: UUID) -> PlanProgress:
+    """What became of the plan's slots. One query, over the plan's slots."""
+    settled, open_ = Q(state=SlotState.SETTLED), Q(closed_at__isnull=True)
+    found = Slot.objects.filter(plan_id=plan_id).aggregate(
+        settled=Count("pk", filter=settled),
+        skipped=Count("pk", filter=Q(state=SlotState.SKIPPED)),
+        failed=Count("pk", filter=Q(state=SlotState.FAILED)),
+        under_way=Count("pk", filter=open_),
+        spent_units=Sum("amount_units", filter=settled),
+        fee_units=Sum("fee_units", filter=settled),
+        received_units=Sum("received_units", filter=settled),
+        under_way_units=Sum("amount_units", filter=open_),
+    )
+    return PlanProgress(**{name: int(value or 0) for name, value in found.items()})
+
+
+def slot_page(
     *, owner_id: UUID, plan_id: UUID, query: PageQuery, state: str = "", reason: str = ""
 ) -> Page[Slot]:
-    """A plan's slots, newest first. Two queries. Raises `NotFound` for another person's plan."""
+    """A plan's slots, highest number first. Two queries. Raises `NotFound` for another person's plan.
+
+    Slots are created in the order of their numbers, so that a cursor names a number and the page is a walk along
+    the unique index (plan, number).
+    """
     if not Plan.objects.filter(pk=plan_id, owner_id=owner_id).exists():
         raise NotFound
-    wanted = Q(plan_id=plan_id, owner_id=owner_id)
-    wanted &= Q(state=state) if state else Q()
-    wanted &= Q(reason=reason) if reason else Q()
-    rows = Slot.objects.filter(wanted).select_related(*_MARKET, "batch__transaction__attempt")
-    return keyset_page(rows, query=query)
+    rows = Slot.objects.filter(plan_id=plan_id).select_related(*_MARKET, "batch__transaction__attempt")
+    rows = rows.filter(state=state) if state else rows
+    rows = rows.filter(reason=reason) if reason else rows
+    if query.cursor is not None:
+        seen = Slot.objects.filter(pk=query.cursor.id, plan_id=plan_id).values("number")
+        rows = rows.filter(number__lt=Subquery(seen))
+    found = list(rows.defer(*_HEAVY).order_by("-number")[: query.limit + 1])
+    return page_cut(found, limit=query.limit, place=lambda slot: Cursor(slot.created_at, slot.pk))
 
 
-def slot_get(*, owner_id: UUID, slot_id: UUID) -> tuple[Slot, list[dict[str, Any]]]:
-    """A slot with its batch and transaction, and its journals (kind, reference, posted_at). Two queries."""
+def slot_get(*, owner_id: UUID, slot_id: UUID) -> SlotRecord:
+    """A slot with its batch, transaction, attempts and journals. Raises `NotFound`.
+
+    Three queries; two for a slot that never came to a transaction.
+    """
+    attempts = TransactionAttempt.objects.defer("raw").order_by("nonce", "number")
     slot = (
         Slot.objects.filter(pk=slot_id, owner_id=owner_id)
         .select_related(*_MARKET, "plan", "batch__transaction__attempt", "batch__transaction__network")
+        .prefetch_related(Prefetch("batch__transaction__attempts_made", queryset=attempts))
+        .defer("batch__transaction__data", "batch__transaction__logs", "batch__transaction__attempt__raw")
         .first()
     )
     if slot is None:
         raise NotFound
+    if slot.batch is not None:
+        # The batch's market is the slot's: set, so that its assets are not read again.
+        slot.batch.market = slot.market
     references = [f"slot:{slot.pk}:{step}" for step in ("hold", "settle", "release")]
     journals = Journal.objects.filter(reference__in=references).order_by("posted_at", "id")
-    return slot, [dict(row) for row in journals.values("kind", "reference", "posted_at")]
+    return SlotRecord(
+        slot, [JournalReference(*row) for row in journals.values_list("id", "kind", "reference", "posted_at")]
+    )
+
+
+def price_units(*, sold_units: int | None, bought_units: int | None, bought_decimals: int) -> int | None:
+    """Sold base units for one whole bought coin, rounded up; None where nothing was bought."""
+    if not sold_units or not bought_units:
+        return None
+    return int(-(-sold_units * 10**bought_decimals // bought_units))

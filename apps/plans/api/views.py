@@ -1,9 +1,10 @@
 """Plans and slots over REST. Writes answer at once and ring workers; nothing here waits for the chain."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 from uuid import UUID
 
+from django.urls import reverse
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -13,21 +14,30 @@ from apps.core.api.idempotency import MONEY, idempotent
 from apps.core.api.pagination import PAGE_PARAMETERS, paged
 from apps.core.api.views import ApiView
 from apps.plans import selectors, services
-from apps.plans.api.serializers import (
+from apps.plans.api import examples
+from apps.plans.api.inputs import (
+    PREVIEW_RUNS_MAX,
     CountQuerySerializer,
     PlanFilterSerializer,
     PlanPatchSerializer,
-    PlanSerializer,
     PlanWriteSerializer,
+    SlotFilterSerializer,
+)
+from apps.plans.api.serializers import (
+    PlanDetailSerializer,
+    PlanSerializer,
     PreviewSerializer,
     SlotDetailSerializer,
-    SlotFilterSerializer,
     SlotSerializer,
 )
 from apps.plans.models import Plan, PlanState, SlotReason, SlotState
 from apps.plans.preview import plan_preview
 
-_COUNT = OpenApiParameter("count", {"type": "integer", "minimum": 1, "maximum": 100, "default": 10})
+_COUNT = OpenApiParameter(
+    "count",
+    {"type": "integer", "minimum": 1, "maximum": PREVIEW_RUNS_MAX, "default": 10},
+    description="How many runs to show.",
+)
 
 
 def _choice(name: str, values: list[str]) -> OpenApiParameter:
@@ -41,47 +51,61 @@ class PlansView(ApiView):
     @extend_schema(
         operation_id="plans_list",
         summary="Your plans, newest first",
-        parameters=[_choice("state", PlanState.values), *PAGE_PARAMETERS],
+        parameters=[
+            _choice("state", PlanState.values),
+            OpenApiParameter("market_id", {"type": "string", "format": "uuid"}),
+            *PAGE_PARAMETERS,
+        ],
         responses=paged(PlanSerializer),
     )
     def get(self, request: Request) -> Response:
         query, filters = self.read_page(request, PlanFilterSerializer)
-        page = selectors.plans_page(owner_id=self.user_id, query=query, state=filters["state"])
+        page = selectors.plan_page(owner_id=self.user_id, query=query, **filters)
         return self.answer_page(page, PlanSerializer)
 
     @extend_schema(
         operation_id="plans_create",
         summary="Create a plan",
-        description="The plan is active at once. Its first run is the first occurrence not before `start_at`.",
+        description=(
+            "The plan is active at once. Its first run is the first occurrence of the schedule that has not passed;"
+            " one that is due right now is bought for within seconds, and nothing here waits for that."
+        ),
         request=PlanWriteSerializer,
-        responses={201: PlanSerializer},
+        responses={201: PlanDetailSerializer},
+        examples=[examples.PLAN_WRITE, examples.PLAN],
     )
     @idempotent(**MONEY)
     def post(self, request: Request) -> Response:
         plan = services.plan_create(owner_id=self.user_id, **self.read(request, PlanWriteSerializer))
-        return Response(PlanSerializer(plan).data, status=201)
+        answer = PlanDetailSerializer(plan, context={"progress": selectors.NO_PROGRESS}).data
+        return Response(answer, status=201, headers={"Location": reverse("plan", args=[plan.pk])})
 
 
 class PlanView(ApiView):
     scopes: ClassVar[dict[str, str | None]] = {"GET": "plans:read", "PATCH": "plans:write"}
     tag = "plans"
 
-    @extend_schema(operation_id="plans_read", summary="One plan", responses=PlanSerializer)
+    @extend_schema(
+        operation_id="plans_read", summary="One plan and its progress", responses=PlanDetailSerializer
+    )
     def get(self, request: Request, plan_id: UUID) -> Response:
-        return Response(PlanSerializer(selectors.plan_get(owner_id=self.user_id, plan_id=plan_id)).data)
+        return _plan(selectors.plan_get(owner_id=self.user_id, plan_id=plan_id))
 
     @extend_schema(
         operation_id="plans_update",
         summary="Change a plan",
-        description="Slots that are open already keep what they were opened with.",
+        description=(
+            "Only what is sent changes, in `schedule` too. Other times run from their next occurrence after now;"
+            " numbers go on. Slots that are open keep what they were opened with."
+        ),
         request=PlanPatchSerializer,
-        responses=PlanSerializer,
+        responses=PlanDetailSerializer,
+        examples=[examples.PLAN_PATCH],
     )
     def patch(self, request: Request, plan_id: UUID) -> Response:
         market = selectors.plan_get(owner_id=self.user_id, plan_id=plan_id).market
         values = self.read(request, PlanPatchSerializer, market=market)
-        plan = services.plan_update(owner_id=self.user_id, plan_id=plan_id, **values)
-        return Response(PlanSerializer(plan).data)
+        return _plan(services.plan_update(owner_id=self.user_id, plan_id=plan_id, **values))
 
 
 class _PlanActionView(ApiView):
@@ -93,14 +117,19 @@ class _PlanActionView(ApiView):
 
     def _act(self, request: Request, plan_id: UUID) -> Response:
         self.read_empty(request)
-        plan = type(self).action(owner_id=self.user_id, plan_id=plan_id)
-        return Response(PlanSerializer(plan).data)
+        return _plan(type(self).action(owner_id=self.user_id, plan_id=plan_id))
 
 
 class PlanPauseView(_PlanActionView):
     action = staticmethod(services.plan_pause)
 
-    @extend_schema(operation_id="plans_pause", summary="Pause a plan", request=None, responses=PlanSerializer)
+    @extend_schema(
+        operation_id="plans_pause",
+        summary="Pause a plan",
+        description="What is on its way to the chain still settles; what is only reserved is released.",
+        request=None,
+        responses=PlanDetailSerializer,
+    )
     @idempotent()
     def post(self, request: Request, plan_id: UUID) -> Response:
         return self._act(request, plan_id)
@@ -112,9 +141,12 @@ class PlanResumeView(_PlanActionView):
     @extend_schema(
         operation_id="plans_resume",
         summary="Resume a paused plan",
-        description="It goes on with its next occurrence after now.",
+        description=(
+            "It goes on with its next occurrence after now: what passed during the pause was not missed."
+            " When nothing is left to run it is completed instead."
+        ),
         request=None,
-        responses=PlanSerializer,
+        responses=PlanDetailSerializer,
     )
     @idempotent()
     def post(self, request: Request, plan_id: UUID) -> Response:
@@ -127,9 +159,9 @@ class PlanCancelView(_PlanActionView):
     @extend_schema(
         operation_id="plans_cancel",
         summary="Cancel a plan for good",
-        description="What is already being bought still settles.",
+        description="What is on its way to the chain still settles; what is only reserved is released.",
         request=None,
-        responses=PlanSerializer,
+        responses=PlanDetailSerializer,
     )
     @idempotent()
     def post(self, request: Request, plan_id: UUID) -> Response:
@@ -152,7 +184,7 @@ class PlanSlotsView(ApiView):
     )
     def get(self, request: Request, plan_id: UUID) -> Response:
         query, filters = self.read_page(request, SlotFilterSerializer)
-        page = selectors.slots_page(owner_id=self.user_id, plan_id=plan_id, query=query, **filters)
+        page = selectors.slot_page(owner_id=self.user_id, plan_id=plan_id, query=query, **filters)
         return self.answer_page(page, SlotSerializer)
 
 
@@ -162,12 +194,12 @@ class SlotView(ApiView):
 
     @extend_schema(
         operation_id="slots_read",
-        summary="One slot with its decision record and transaction",
+        summary="One slot: why it ended as it did, its swap, its transaction, its journals",
         responses=SlotDetailSerializer,
     )
     def get(self, request: Request, slot_id: UUID) -> Response:
-        slot, journals = selectors.slot_get(owner_id=self.user_id, slot_id=slot_id)
-        return Response(SlotDetailSerializer(slot, context={"journals": journals}).data)
+        record = selectors.slot_get(owner_id=self.user_id, slot_id=slot_id)
+        return Response(SlotDetailSerializer(record.slot, context={"record": record}).data)
 
 
 class PreviewView(ApiView):
@@ -181,6 +213,7 @@ class PreviewView(ApiView):
         parameters=[_COUNT],
         request=PlanWriteSerializer,
         responses=PreviewSerializer,
+        examples=[examples.PLAN_WRITE, examples.PREVIEW],
     )
     def post(self, request: Request) -> Response:
         count = self.read_query(request, CountQuerySerializer)["count"]
@@ -195,6 +228,7 @@ class PlanPreviewView(ApiView):
     @extend_schema(
         operation_id="plans_preview",
         summary="What this plan is going to do",
+        description="The next runs with their cost, and how long available funds last.",
         parameters=[_COUNT],
         responses=PreviewSerializer,
     )
@@ -203,7 +237,11 @@ class PlanPreviewView(ApiView):
         return _preview(request, selectors.plan_get(owner_id=self.user_id, plan_id=plan_id), count)
 
 
+def _plan(plan: Plan) -> Response:
+    progress = selectors.plan_progress(plan_id=plan.pk)
+    return Response(PlanDetailSerializer(plan, context={"progress": progress}).data)
+
+
 def _preview(request: Request, plan: Plan, count: int) -> Response:
     found = plan_preview(plan=plan, tier=cast("User", request.user).fee_tier, count=count)
-    context: dict[str, Any] = {"sold": plan.market.sold_asset}
-    return Response(PreviewSerializer(found, context=context).data)
+    return Response(PreviewSerializer(found).data)
