@@ -53,6 +53,7 @@ class Swaps:
     count: int
     gas: int
     wei: int
+    reverted: int
     approvals: int
     all_wei: int
 
@@ -188,10 +189,8 @@ def gas_report(console: Console, told: Sequence[Told], checks: Checks) -> None:
     table.add_row("saved", str(saved), f"{swaps.gas * saved // max(swaps.count, 1):,}",
                   ether(average * saved), f"{share:.0f} %")  # fmt: skip
     console.print(table)
-    console.print(
-        f"All gas, with {swaps.approvals} approvals: {ether(swaps.all_wei)} ETH, paid by the platform.\n",
-        highlight=False,
-    )
+    total = f"{ether(swaps.all_wei)} ETH, paid by the platform"
+    console.print(f"{swaps.reverted} swaps reverted. All gas, with {swaps.approvals} approvals: {total}.\n")
     checks.add(0 < swaps.count < settled, f"{settled} slots settled with {swaps.count} swaps")
 
 
@@ -275,6 +274,7 @@ def _swaps() -> Swaps:
             "SELECT count(*) FILTER (WHERE purpose = 'swap'),"
             " coalesce(sum(gas_used) FILTER (WHERE purpose = 'swap'), 0),"
             " coalesce(sum(gas_used * effective_gas_price_units) FILTER (WHERE purpose = 'swap'), 0),"
+            " count(*) FILTER (WHERE purpose = 'swap' AND state = 'reverted'),"
             " count(*) FILTER (WHERE purpose <> 'swap'),"
             " coalesce(sum(gas_used * effective_gas_price_units), 0)"
             " FROM chain_outboundtransaction WHERE gas_used > 0"
