@@ -1,0 +1,154 @@
+"""`make chaos`: break a running platform in every way we know, and show that the books come out the same.
+
+`python -m tests.chaos [--only TEXT] [--smoke] [--seed N]`. Rows go to `var/chaos.json` too (`--out`). Exit status 1
+when a case fails.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.support.stack import Stack
+
+if TYPE_CHECKING:
+    from tests.chaos.cases import Case
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--smoke", action="store_true", help="the few that `make test` runs")
+    parser.add_argument("--seed", type=int, default=random.randrange(10_000))
+    parser.add_argument("--out", type=Path, default=ROOT / "var" / "chaos.json")
+    options = parser.parse_args()
+    console = Console(width=150 if not sys.stdout.isatty() else None)
+    stack = Stack(ROOT / "var" / f"chaos-{os.getpid()}")
+    try:
+        stack.services_start()
+        os.environ.update({**stack.environment(keys=True), "LOG_LEVEL": "ERROR"})
+        rows = _run(stack, options, console)
+    finally:
+        stack.destroy()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(rows, indent=2))
+    console.print(_table(rows))
+    failed = [row for row in rows if row["verdict"] != "holds"]
+    for row in failed:
+        console.print(f"[red]{row['fault']}[/]: {row['details']}")
+    console.print(f"{len(rows) - len(failed)} of {len(rows)} cases hold; seed {options.seed}")
+    return 1 if failed or not rows else 0
+
+
+def _run(stack: Stack, options: argparse.Namespace, console: Console) -> list[dict[str, Any]]:
+    import django
+
+    django.setup()
+
+    from apps.chain.models import Network
+    from apps.chain.services import endpoint_add
+    from tests.chaos.cases import all_cases
+
+    assert stack.proxy is not None
+    endpoint_add(network_id=Network.objects.get().pk, name="anvil", url=stack.proxy.url)
+    wanted = [
+        case
+        for case in all_cases()
+        if case.name == "undisturbed" or (options.only in case.name and (case.smoke or not options.smoke))
+    ]
+    books: dict[str, Any] = {}
+    rows = []
+    for number, case in enumerate(wanted, 1):
+        row = _play(stack, case, seed=options.seed + number, books=books)
+        console.print(f"{number:>3}/{len(wanted)}  {row['verdict']:<6} {row['seconds']:>6.1f} s  {case.name}")
+        rows.append(row)
+    return rows
+
+
+def _play(stack: Stack, case: "Case", *, seed: int, books: dict[str, Any]) -> dict[str, Any]:
+    from django.db import connection
+
+    from tests.chaos.world import invariants_broken, world_begin, world_books, world_make, world_wait
+
+    assert stack.proxy is not None
+    started = time.monotonic()
+    wrong: list[str] = []
+    try:
+        stack.sandbox.market.refresh_feeds()
+        world = world_make(stack)
+        failpoints = {**case.failpoints, **(case.arm(world) if case.arm else {})}
+        stack.roles_start(failpoints=failpoints)
+        world_begin(world)
+        if case.during:
+            case.during(stack, world, random.Random(seed))
+        world_wait(world, but=case.but)
+        stack.proxy.clear()
+        if case.fires and not stack.fired(case.fires):
+            wrong.append(f"nobody died at {case.fires}")
+        found = world_books(world)
+        books.setdefault("undisturbed", found)
+        wrong += _differences(books["undisturbed"], found, but=case.but)
+        wrong += invariants_broken()
+        wrong += case.check(stack, world) if case.check else []
+    except Exception as error:  # noqa: BLE001 — a case that breaks is a verdict, and the next one still runs
+        wrong.append(f"{type(error).__name__}: {error}")
+    finally:
+        connection.close()
+        stack.proxy.clear()
+        stack.roles_stop()
+        if stack.sandbox.anvil is not None:
+            stack.sandbox.anvil.mining_interval(seconds=1)
+    return {
+        "fault": case.fault,
+        "case": case.name,
+        "injected": case.how,
+        "invariant": case.invariant,
+        "verdict": "BROKEN" if wrong else "holds",
+        "seed": seed,
+        "seconds": round(time.monotonic() - started, 1),
+        "details": wrong[:5],
+    }
+
+
+def _differences(expected: dict[str, Any], found: dict[str, Any], *, but: int) -> list[str]:
+    """Where the books differ; with `but` poisoned plans only the slots of the others are compared."""
+    if but:
+        names = {slot[0] for slot in found["slots"]}
+        wanted = [slot for slot in expected["slots"] if slot[0] in names]
+        same = wanted == found["slots"] and len(names) == len(expected["slots"]) - but
+        return [] if same else [f"slots: expected {wanted}, found {found['slots']}"]
+    return [
+        f"{key}: expected {expected[key]}, found {found[key]}"
+        for key in expected
+        if expected[key] != found[key]
+    ]
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="What was broken, and what held", title_justify="left", show_lines=False)
+    for column in ("Fault", "How it was injected", "What must hold", "Verdict", "Seed", "Seconds"):
+        table.add_column(column, justify="right" if column in {"Seed", "Seconds"} else "left")
+    for row in rows:
+        colour = "green" if row["verdict"] == "holds" else "red"
+        table.add_row(
+            row["fault"],
+            row["injected"],
+            row["invariant"],
+            f"[{colour}]{row['verdict']}[/]",
+            str(row["seed"]),
+            f"{row['seconds']:.1f}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

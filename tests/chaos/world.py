@@ -1,0 +1,155 @@
+"""What every case plays with: the same people and plans, due at one instant, and the books they must end with."""
+
+import itertools
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, transaction
+
+from apps.accounts.models import User
+from apps.chain.models import OutboundTransaction, Wallet
+from apps.core import clock, doorbell, invariants
+from apps.core.models import Asset
+from apps.ledger.selectors import balances_for_owner
+from apps.plans.models import Plan, Slot
+from apps.providers.models import Market
+from apps.treasury.services import credit_by_hand
+from tests.support.stack import Stack, wait_until
+
+USDC = 10**6
+SETTLE_SECONDS = 120.0
+
+# name, person, bought asset, whole USDC, what is special
+_PLANS: tuple[tuple[str, int, str, int, dict[str, Any]], ...] = (
+    ("ether 1", 0, "WETH", 100, {}),
+    ("ether 2", 0, "WETH", 55, {}),
+    ("ether 3", 1, "WETH", 100, {}),
+    ("bitcoin 1", 0, "WBTC", 80, {}),
+    ("bitcoin 2", 0, "WBTC", 33, {}),
+    ("too dear", 0, "WETH", 70, {"price_max_units": 1 * USDC}),
+    ("no funds left", 1, "WBTC", 100, {"late": 1}),
+)
+
+_counter = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class World:
+    """The people and plans of one case."""
+
+    people: list[User]
+    plans: list[Plan]
+
+    @property
+    def plan_ids(self) -> list[UUID]:
+        return [plan.pk for plan in self.plans]
+
+    def slots(self) -> list[Slot]:
+        return list(
+            Slot.objects.filter(plan_id__in=self.plan_ids).select_related("plan").order_by("plan__name")
+        )
+
+
+def world_make(stack: Stack) -> World:
+    """Two people with money that really lies in the wallet, and their plans, not due yet."""
+    number = next(_counter)
+    asset, wallet = Asset.objects.get(code="USDC"), Wallet.objects.get(role="swap")
+    people = []
+    for index, funds in enumerate((1_000, 150)):
+        person = User.objects.create(email=f"case{number}-{index}@example.org")
+        stack.sandbox.market.mint(symbol="USDC", to=wallet.address, units=funds * USDC)
+        credit_by_hand(
+            user_id=person.pk,
+            asset_id=asset.pk,
+            amount_units=funds * USDC,
+            reference=f"case{number}-{index}",
+            note="chaos",
+            actor="chaos",
+        )
+        people.append(person)
+    later = clock.now() + timedelta(days=300)
+    plans = []
+    for name, person_index, bought, usdc, special in _PLANS:
+        values = {key: value for key, value in special.items() if key != "late"}
+        plans.append(
+            Plan.objects.create(
+                owner=people[person_index],
+                market=Market.objects.get(sold_asset__code="USDC", bought_asset__code=bought),
+                name=name,
+                amount_units=usdc * USDC,
+                schedule_kind="hourly",
+                interval=8_784,
+                zone="UTC",
+                start_at=later,
+                run_after=later,
+                max_slippage_bps=200,
+                **values,
+            )
+        )
+    return World(people, plans)
+
+
+def world_begin(world: World) -> None:
+    """All plans fall due at one instant, in one commit."""
+    now = clock.now()
+    with transaction.atomic():
+        for plan, (*_, special) in zip(world.plans, _PLANS, strict=True):
+            at = now - timedelta(seconds=10 - special.get("late", 0))
+            Plan.objects.filter(pk=plan.pk).update(start_at=at, run_after=at)
+        doorbell.ring("plans.open")
+
+
+def world_wait(world: World, *, but: int = 0) -> float:
+    """Until every plan (but `but` of them) has its outcome, and every transaction is final and its gas booked."""
+
+    def done() -> bool:
+        connection.close_if_unusable_or_obsolete()
+        closed = Slot.objects.filter(plan_id__in=world.plan_ids, closed_at__isnull=False).count()
+        if closed < len(world.plans) - but:
+            return False
+        open_ones = OutboundTransaction.objects.filter(finalized_at__isnull=True)
+        unbooked = OutboundTransaction.objects.filter(gas_used__gt=0, gas_booked_at__isnull=True)
+        return not (open_ones.exists() or unbooked.exists())
+
+    return wait_until(done, seconds=SETTLE_SECONDS, what=f"settled; now {world_state(world)}")
+
+
+def world_state(world: World) -> list[tuple[str, str, str]]:
+    return [(slot.plan.name, slot.state, slot.reason) for slot in world.slots()]
+
+
+def world_books(world: World) -> dict[str, Any]:
+    """What must be the same however the run was disturbed.
+
+    Units received depend on where the pools stood; that they are what the chain paid, shared exactly, is proved by
+    the invariants to the last unit.
+    """
+    slots = world.slots()
+    references = [f"slot:{slot.pk}:{step}" for slot in slots for step in ("hold", "settle", "release")]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT kind, count(*) FROM ledger_journal WHERE reference = ANY(%s) GROUP BY kind ORDER BY kind",
+            [references],
+        )
+        journals = dict(cursor.fetchall())
+    balances = {}
+    for index, person in enumerate(world.people):
+        for balance in balances_for_owner(owner_id=person.pk):
+            if balance.asset.code == "USDC":
+                balances[index] = (balance.available_units, balance.held_units)
+    return {
+        "slots": [
+            (s.plan.name, s.number, s.state, s.reason, s.amount_units, s.fee_units, s.swap_units)
+            for s in slots
+        ],
+        "bought": [s.plan.name for s in slots if (s.received_units or 0) > 0],
+        "balances": balances,
+        "journals": journals,
+    }
+
+
+def invariants_broken() -> list[str]:
+    """The violations of all invariants, named."""
+    return [f"{v.name}: {violation}" for v in invariants.run_all() for violation in v.violations]
