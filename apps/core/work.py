@@ -57,6 +57,8 @@ class Work(Generic[T]):
     advance: Callable[[list[T]], None] | None = None
     perform: Callable[["Claim[T]"], None] | None = None
     on_bury: Callable[[list[T]], None] | None = None
+    # `run_after` is business time (a plan's next occurrence): a failure must not move it, it waits by lease.
+    keeps_run_after: bool = False
     # Columns that the step does not read: thousands of rows are cheaper without them.
     unread: tuple[str, ...] = ()
     chunk: int = 500
@@ -220,10 +222,12 @@ def _advance(claim: Claim[T], ids: list[Any]) -> None:
     part = Claim(work, claim.token, ids)
 
     def run() -> None:
-        with part.locked() as rows:
+        with part.locked() as held:
+            # Between claim and lock somebody may have moved a row on: its step is no longer wanted.
+            rows = [row for row in held if row.state in work.states]  # type: ignore[attr-defined]
             if rows and work.advance is not None:
                 work.advance(rows)
-                part.step([row.pk for row in rows])
+            part.step([row.pk for row in held])
             failpoints.reach(f"work.{work.name}.before_commit")
         failpoints.reach(f"work.{work.name}.after_commit")
 
@@ -274,11 +278,15 @@ def _fail(claim: Claim[T], error: Exception) -> None:
         if again:
             attempts = max(row.attempts for row in rows)
             delay = error.after_seconds if isinstance(error, Retryable) and error.after_seconds else None
+            pause = "leased_until = clock_timestamp()" if work.keeps_run_after else "leased_until = NULL"
+            later = "" if work.keeps_run_after else ", run_after = %(now)s + make_interval(secs => %(delay)s)"
+            pause += " + make_interval(secs => %(delay)s)" if work.keeps_run_after else ""
             _execute(
                 sql.SQL(
-                    "UPDATE {table} SET lease_token = NULL, leased_until = NULL, last_error = %(error)s,"
-                    " updated_at = now(), run_after = %(now)s + make_interval(secs => %(delay)s)"
-                    " WHERE id = ANY(%(ids)s)"
+                    "UPDATE {table} SET lease_token = NULL, "
+                    + pause
+                    + later
+                    + ", last_error = %(error)s, updated_at = now() WHERE id = ANY(%(ids)s)"
                 ).format(table=work.table),
                 {
                     "ids": again,
@@ -360,8 +368,10 @@ def retry(work: Work[Any], *, ids: Sequence[Any] | None = None) -> int:
     with transaction.atomic():
         rows = _execute(
             sql.SQL(
-                "UPDATE {table} SET buried_at = NULL, attempts = 0, run_after = %(now)s, updated_at = now()"
-                " WHERE buried_at IS NOT NULL AND state IN ({states})" + "{condition} RETURNING id"
+                "UPDATE {table} SET buried_at = NULL, attempts = 0, leased_until = NULL, updated_at = now()"
+                + ("" if work.keeps_run_after else ", run_after = %(now)s")
+                + " WHERE buried_at IS NOT NULL AND state IN ({states})"
+                + "{condition} RETURNING id"
             ).format(
                 table=work.table,
                 condition=condition,

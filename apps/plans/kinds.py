@@ -11,7 +11,17 @@ from apps.plans.steps.settling import batch_settle
 _TIMES = ("created_at", "updated_at", "leased_until")
 _SLOT = (*_TIMES, "run_after", "closed_at", "last_error", "received_units", "batch")
 
-OPEN = register(Work("plans.open", Plan, (PlanState.ACTIVE,), advance=slots_open, unread=_TIMES, chunk=2_500))
+OPEN = register(
+    Work(
+        "plans.open",
+        Plan,
+        (PlanState.ACTIVE,),
+        advance=slots_open,
+        keeps_run_after=True,
+        unread=_TIMES,
+        chunk=2_500,
+    )
+)
 RESERVE = register(
     Work("plans.reserve", Slot, (SlotState.OPEN,), advance=slots_reserve, unread=_SLOT, chunk=2_500)
 )

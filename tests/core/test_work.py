@@ -139,6 +139,42 @@ def test_retryable_failure_waits_longer_each_time_and_is_buried_after_the_last_a
     assert work.due_names() == []
 
 
+def test_business_time_is_kept_when_a_step_fails_and_when_it_is_dug_up() -> None:
+    """A plan's `run_after` is its next occurrence: waiting for another try must not move it."""
+    make(1)
+    due_at = WorkProbe.objects.get().run_after
+
+    def refuse(rows: list[WorkProbe]) -> None:
+        raise Retryable("database busy", after_seconds=60)
+
+    keeping = kind(refuse, keeps_run_after=True, max_attempts=2)
+    work.drain(keeping)
+    waiting = WorkProbe.objects.get()
+    assert (waiting.run_after, waiting.last_error, waiting.lease_token) == (due_at, "database busy", None)
+    assert work.claim_due(keeping).ids == []
+    expire_leases()
+    work.drain(keeping)
+    assert WorkProbe.objects.get().buried_at is not None
+
+    assert work.retry(keeping) == 1
+
+    dug_up = WorkProbe.objects.get()
+    assert (dug_up.run_after, dug_up.buried_at, dug_up.attempts) == (due_at, None, 0)
+    assert len(work.claim_due(keeping).ids) == 1
+
+
+def test_a_row_that_was_moved_on_between_claim_and_lock_is_left_alone() -> None:
+    ids = make(3)
+    probe = kind()
+    claim = work.claim_due(probe)
+    WorkProbe.objects.filter(pk=ids[1]).update(state="cancelled")
+
+    work._work_on(claim)
+
+    found = list(WorkProbe.objects.order_by("pk").values_list("state", "passes", "lease_token"))
+    assert found == [("closed", 1, None), ("cancelled", 0, None), ("closed", 1, None)]
+
+
 def test_terminal_failure_buries_at_once() -> None:
     make(1)
 

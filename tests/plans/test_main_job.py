@@ -133,6 +133,28 @@ def test_a_buy_ends_the_row_of_misses(platform: Platform) -> None:
     assert (plan.state, plan.misses_in_a_row) == ("active", 0)
 
 
+def test_a_buy_that_settles_after_a_later_miss_does_not_wipe_it(platform: Platform) -> None:
+    person = platform.person(usdc=100)
+    plan = platform.plan(person, interval=1)
+    work.drain(kinds.OPEN)
+    work.drain(kinds.RESERVE)
+    for _ in range(2):
+        platform.travel(seconds=3_600)
+        platform.maker.refresh_feeds()
+        work.drain(kinds.OPEN)
+        work.drain(kinds.RESERVE)
+
+    platform.settle()
+
+    plan.refresh_from_db()
+    assert [outcome[1:] for outcome in outcomes(plan)] == [
+        ("settled", "filled"),
+        ("skipped", "insufficient_funds"),
+        ("skipped", "insufficient_funds"),
+    ]
+    assert plan.misses_in_a_row == 2
+
+
 def test_two_plans_of_one_person_cannot_spend_the_same_money(platform: Platform) -> None:
     person = platform.person(usdc=150)
     first = platform.plan(person, name="first")
