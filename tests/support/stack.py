@@ -18,12 +18,12 @@ LEASE_SCALE = "0.1"
 class Stack(Supervisor):
     """A supervisor whose roles can be restarted with failpoints, and whose chain is reached through a proxy."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, fsync: bool = False) -> None:
         shutil.rmtree(directory, ignore_errors=True)
         super().__init__(
             directory,
             roles=ROLES,
-            fsync=False,
+            fsync=fsync,
             free_ports=True,
             environment={"LEASE_SCALE": LEASE_SCALE, "LOG_LEVEL": "INFO"},
         )
