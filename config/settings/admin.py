@@ -28,7 +28,37 @@ UNFOLD: dict[str, Any] = {
                     _item("API keys", "key", "accounts_apikey"),
                 ],
             },
-            {"title": "Money", "items": [_item("Assets", "toll", "core_asset")]},
+            {
+                "title": "Buying",
+                "items": [
+                    _item("Plans", "event_repeat", "plans_plan"),
+                    _item("Slots", "checklist", "plans_slot"),
+                    _item("Batches", "inventory_2", "plans_batch"),
+                    _item("Markets", "storefront", "providers_market"),
+                    _item("Venues", "swap_horiz", "providers_venue"),
+                    _item("Price feeds", "sensors", "providers_pricefeed"),
+                    _item("Fee schedules", "percent", "fees_feeschedule"),
+                ],
+            },
+            {
+                "title": "Money",
+                "items": [
+                    _item("Assets", "toll", "core_asset"),
+                    _item("Accounts", "account_balance", "ledger_account"),
+                    _item("Journals", "menu_book", "ledger_journal"),
+                ],
+            },
+            {
+                "title": "Chain",
+                "items": [
+                    _item("Networks", "lan", "chain_network"),
+                    _item("Endpoints", "dns", "chain_rpcendpoint"),
+                    _item("Transactions", "send", "chain_outboundtransaction"),
+                    _item("Wallets", "wallet", "chain_wallet"),
+                    _item("Tokens", "generating_tokens", "chain_token"),
+                    _item("Signer rules", "policy", "chain_signerrule"),
+                ],
+            },
         ],
     },
 }
