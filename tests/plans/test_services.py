@@ -13,6 +13,7 @@ from apps.core.errors import Conflict
 from apps.events.models import Event
 from apps.plans import kinds, services
 from apps.plans.models import Plan, Slot
+from apps.plans.steps.opening import slots_open
 from apps.plans.terms import ScheduleInput
 from tests.plans.support import Platform
 from tests.plans.test_races import together
@@ -21,19 +22,25 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def test_a_worker_that_claimed_a_plan_leaves_it_alone_once_its_owner_paused_it(platform: Platform) -> None:
-    """With the lease left to the worker it opens a slot of a paused plan; taken away, it opens none."""
+    """Twice guarded: the service takes the lease away, and the engine looks at the state again under the lock."""
     plan = platform.plan(platform.person())
-    lost = platform.plan(platform.person())
+    lease_left = platform.plan(platform.person())
 
     claim = work.claim_due(kinds.OPEN)
-    assert set(claim.ids) == {plan.pk, lost.pk}
-    Plan.objects.filter(pk=lost.pk).update(state="paused")
+    assert set(claim.ids) == {plan.pk, lease_left.pk}
+    Plan.objects.filter(pk=lease_left.pk).update(state="paused")
     services.plan_pause(owner_id=plan.owner_id, plan_id=plan.pk)
     work._work_on(claim)
 
-    assert list(Slot.objects.values_list("plan_id", flat=True)) == [lost.pk]
-    plan.refresh_from_db()
-    assert (plan.state, plan.lease_token, plan.next_number) == ("paused", None, 1)
+    assert not Slot.objects.exists()
+    for paused in (plan, lease_left):
+        paused.refresh_from_db()
+        assert (paused.state, paused.lease_token, paused.next_number) == ("paused", None, 1)
+
+    # Without either guard the step itself would open a slot of a paused plan.
+    with transaction.atomic():
+        slots_open([lease_left])
+    assert list(Slot.objects.values_list("plan_id", flat=True)) == [lease_left.pk]
 
 
 def test_a_worker_keeps_to_the_schedule_that_it_finds(platform: Platform) -> None:
