@@ -12,7 +12,6 @@ from threading import local
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.conf import settings
 from django.db import connection
 from django.db.models import DateTimeField, ExpressionWrapper, Func, Q, Value
 from django.db.models.functions import Now
@@ -20,8 +19,7 @@ from django.db.models.functions import Now
 from apps.chain.client import Endpoint, header, quantity, timed
 from apps.chain.domain import Header
 from apps.chain.errors import EndpointFailure, RpcError, RpcUnavailable
-from apps.chain.models import Network, RpcEndpoint
-from apps.core.crypto import decrypt, encrypt
+from apps.chain.models import ENDPOINT_URL, Network, RpcEndpoint
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +33,9 @@ PROBE_SECONDS = 15.0
 _connections = local()
 
 
-def _place(endpoint_id: UUID) -> str:
-    return f"chain_rpcendpoint.url_ciphertext.{endpoint_id}"
-
-
 def url_encrypt(url: str, *, endpoint_id: UUID) -> bytes:
     """The URL as it is kept, bound to its row."""
-    return encrypt(url.encode(), keys=settings.ENCRYPTION_KEYS, place=_place(endpoint_id))
+    return ENDPOINT_URL.encrypt(url.encode(), pk=endpoint_id)
 
 
 def _connect(row: RpcEndpoint) -> Endpoint:
@@ -50,7 +44,7 @@ def _connect(row: RpcEndpoint) -> Endpoint:
     ciphertext = bytes(row.url_ciphertext)
     held = pool.get(row.id)
     if held is None or held[0] != ciphertext or held[1].pid != os.getpid():
-        url = decrypt(ciphertext, keys=settings.ENCRYPTION_KEYS, place=_place(row.id)).decode()
+        url = ENDPOINT_URL.decrypt(ciphertext, pk=row.id).decode()
         held = pool[row.id] = (ciphertext, Endpoint(url, name=row.name))
     return held[1]
 

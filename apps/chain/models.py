@@ -10,6 +10,7 @@ from apps.chain.domain import FINAL, AttemptKind, TransactionState
 from apps.core import clock
 from apps.core.fields import AddressField, HashField, UnitsField
 from apps.core.ids import uuid7
+from apps.core.keys import encrypted_column
 from apps.core.models import Asset, WorkItem
 
 
@@ -100,6 +101,9 @@ class RpcEndpoint(models.Model):
         return self.name
 
 
+ENDPOINT_URL = encrypted_column("chain_rpcendpoint", "url_ciphertext")
+
+
 class Token(models.Model):
     """An allow-listed ERC-20 contract, one-to-one with its asset; decimals were read on chain once."""
 
@@ -140,6 +144,9 @@ class Wallet(models.Model):
 
     def __str__(self) -> str:
         return self.name or self.address
+
+
+WALLET_KEY = encrypted_column("chain_wallet", "key_ciphertext", keyring="SIGNER_KEYS")
 
 
 class WalletCap(models.Model):

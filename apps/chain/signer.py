@@ -12,7 +12,6 @@ from typing import Any
 from uuid import UUID
 
 from coincurve import PrivateKey
-from django.conf import settings
 from django.db.models import F
 from eth_account import Account
 
@@ -20,6 +19,7 @@ from apps.chain import abi
 from apps.chain.domain import AttemptKind, Fees
 from apps.chain.errors import NetworkHalted, SignerRefused
 from apps.chain.models import (
+    WALLET_KEY,
     Network,
     OutboundTransaction,
     SignerRule,
@@ -29,7 +29,7 @@ from apps.chain.models import (
     WalletSpend,
 )
 from apps.core import clock
-from apps.core.crypto import DecryptionError, decrypt, encrypt
+from apps.core.crypto import DecryptionError
 
 TRANSFER_GAS = 21_000
 
@@ -54,14 +54,10 @@ class Signed:
         return f"Signed({self.hash})"
 
 
-def _place(wallet_id: UUID) -> str:
-    return f"chain_wallet.key_ciphertext.{wallet_id}"
-
-
 def key_encrypt(key: bytes, *, wallet_id: UUID) -> bytes:
     """A private key as it is kept: under SIGNER_KEYS, bound to its row. `ValueError`: no valid key."""
     address_of(key)
-    return encrypt(key, keys=settings.SIGNER_KEYS, place=_place(wallet_id))
+    return WALLET_KEY.encrypt(key, pk=wallet_id)
 
 
 def address_of(key: bytes) -> str:
@@ -234,7 +230,7 @@ def _sign_body(wallet: Wallet, body: dict[str, Any]) -> Signed | str:
     Raises nothing: the frame that holds the key never becomes part of a traceback.
     """
     try:
-        key = decrypt(bytes(wallet.key_ciphertext), keys=settings.SIGNER_KEYS, place=_place(wallet.id))
+        key = WALLET_KEY.decrypt(bytes(wallet.key_ciphertext), pk=wallet.id)
         if address_of(key) != wallet.address:
             return "the key does not belong to the wallet's address"
         signed = Account.sign_transaction(body, key)

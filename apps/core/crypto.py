@@ -23,9 +23,8 @@ def encrypt(plaintext: bytes, *, keys: Mapping[str, bytes], place: str) -> bytes
     if not keys:
         raise DecryptionError("no encryption key in this process")
     key_id = next(iter(keys))
-    nonce = os.urandom(_NONCE_BYTES)
-    header = bytes([_VERSION, len(key_id)]) + key_id.encode()
-    return header + nonce + AESGCM(keys[key_id]).encrypt(nonce, plaintext, header + place.encode())
+    nonce, head = os.urandom(_NONCE_BYTES), header(key_id)
+    return head + nonce + AESGCM(keys[key_id]).encrypt(nonce, plaintext, head + place.encode())
 
 
 def decrypt(ciphertext: bytes, *, keys: Mapping[str, bytes], place: str) -> bytes:
@@ -42,6 +41,11 @@ def decrypt(ciphertext: bytes, *, keys: Mapping[str, bytes], place: str) -> byte
         return AESGCM(key).decrypt(nonce, body, data[:end] + place.encode())
     except InvalidTag as error:
         raise DecryptionError("wrong key, wrong place, or altered") from error
+
+
+def header(key_id: str) -> bytes:
+    """What every ciphertext under this key begins with, and no other does."""
+    return bytes([_VERSION, len(key_id.encode())]) + key_id.encode()
 
 
 def key_id_of(ciphertext: bytes) -> str:
