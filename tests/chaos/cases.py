@@ -25,6 +25,9 @@ SAME = "the books of the undisturbed run, all invariants"
 
 # Not reached by a role of this stack, and why.
 NOT_HERE = {
+    "core.keys.rotate.before_update": "keys are rotated by an operator's command (tests/core/test_keys.py)",
+    "core.keys.rotate.before_commit": "keys are rotated by an operator's command (tests/core/test_keys.py)",
+    "core.keys.rotate.after_commit": "keys are rotated by an operator's command (tests/core/test_keys.py)",
     "treasury.credit.before_commit": "credits by hand are made by an operator's command, not by a role",
     "work.core.probe.claimed": "the no-op kind has no work in a case",
     "work.core.probe.before_commit": "the no-op kind has no work in a case",

@@ -21,7 +21,7 @@ def is_api_path(path: str) -> bool:
 
 
 class ProblemMiddleware:
-    """Outermost but for the metrics: whatever fails inside, an error under `/api/` leaves as a problem."""
+    """Outermost but for metrics and CORS: whatever fails inside, an error under `/api/` leaves as a problem."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response

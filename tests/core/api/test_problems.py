@@ -1,10 +1,14 @@
 """Everything that goes wrong under /api/ is one kind of document, whoever found it out."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 import pytest
+from django.core.cache import cache
 from django.test import Client, override_settings
 
+from apps.accounts.domain import Scope
 from apps.accounts.models import ApiKey
 from tests.core.api.support import ApiClient, problem, user_with_key
 from tests.core.api.urls import SECRET_IN_THE_CRASH
@@ -143,6 +147,67 @@ def test_browser_of_an_allowed_origin_may_send_and_read_what_the_api_needs() -> 
     assert answer["Access-Control-Allow-Origin"] == origin
     assert "X-Request-Id" in answer["Access-Control-Expose-Headers"]
     assert "Access-Control-Allow-Origin" not in other
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A request that ends in a problem."""
+
+    method: str
+    path: str
+    status: int
+    code: str
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+PROBLEMS = [
+    Sent("POST", "/api/v1/api-keys", 400, "malformed_json", b"{"),
+    Sent("POST", "/api/v1/api-keys", 400, "bad_request", b"{}", headers={"content_length": "1e3"}),
+    Sent("POST", "/api/v1/api-keys", 400, "validation_failed", b'{"name": 1}'),
+    Sent("GET", "/api/v1/me", 401, "not_authenticated", headers={"authorization": ""}),
+    Sent("GET", "/api/v1/me", 401, "invalid_api_key", headers={"authorization": "Bearer trn_x"}),
+    Sent("POST", f"{PROBE}/everything", 403, "insufficient_scope", b"{}"),
+    Sent("GET", "/api/v1/nowhere", 404, "not_found"),
+    Sent("PUT", "/api/v1/health", 405, "method_not_allowed"),
+    Sent("GET", f"{PROBE}/raises/conflict", 409, "plan_finished"),
+    Sent("POST", "/api/v1/api-keys", 413, "body_too_large", b" " * (10 * 1024 + 1)),
+    Sent("POST", "/api/v1/nowhere", 413, "body_too_large", headers={"content_length": "9" * 5000}),
+    Sent(
+        "POST", "/api/v1/api-keys", 415, "unsupported_media_type", b"a=1", "application/x-www-form-urlencoded"
+    ),
+    Sent("GET", f"{PROBE}/page", 418, "bad_request"),
+    Sent("GET", f"{PROBE}/raises/domain", 422, "too_small"),
+    Sent("GET", f"{PROBE}/throttled?who=cors", 429, "throttled"),
+    Sent("GET", f"{PROBE}/crash", 500, "internal_error"),
+    Sent("GET", f"{PROBE}/raises/retryable", 503, "unavailable"),
+]
+
+
+@pytest.mark.parametrize("sent", PROBLEMS, ids=lambda sent: f"{sent.status} {sent.code}")
+def test_page_of_an_allowed_origin_may_read_every_problem_and_no_other_page(sent: Sent) -> None:
+    cache.clear()
+    _, client = user_with_key(scopes=[scope for scope in Scope if scope != Scope.PLANS_WRITE])
+    if sent.status == 429:
+        assert client.get(sent.path).status_code == 200
+    with override_settings(CORS_ALLOWED_ORIGINS=["https://app.example.org"]):
+        mine, others = (
+            client.send(
+                sent.method,
+                sent.path,
+                body=sent.body,
+                content_type=sent.content_type,
+                headers={**sent.headers, "origin": origin},
+            )
+            for origin in ("https://app.example.org", "https://evil.example")
+        )
+    for response in (mine, others):
+        assert (response.status_code, response.json()["code"]) == (sent.status, sent.code)
+        assert "origin" in response["Vary"]
+    assert mine["Access-Control-Allow-Origin"] == "https://app.example.org"
+    assert {"X-Request-Id", "Retry-After"} <= set(mine["Access-Control-Expose-Headers"].split(", "))
+    assert "Access-Control-Allow-Origin" not in others
 
 
 @pytest.mark.parametrize("size", [10 * 1024 + 1, 100_000])
