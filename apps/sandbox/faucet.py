@@ -1,23 +1,27 @@
 """Money from nowhere: tokens minted on the sandbox's chain into the swap wallet, then credited in the ledger."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID, uuid4
 
 from apps.accounts.selectors import user_by_email
 from apps.chain.models import Network, Token
 from apps.chain.selectors import wallet_get
 from apps.core.api.amounts import AmountError, amount_parse
-from apps.core.errors import DomainError
+from apps.core.errors import DomainError, Retryable, Terminal
+from apps.core.failpoints import reach
 from apps.core.models import Asset
+from apps.ledger.domain import PostResult
 from apps.ledger.models import Journal
 from apps.sandbox.market import Market
 from apps.sandbox.runtime.errors import SandboxError
-from apps.sandbox.runtime.files import file_lock
+from apps.sandbox.runtime.files import file_lock, json_read, json_write
 from apps.sandbox.runtime.rpc import Rpc
 from apps.sandbox.runtime.status import SandboxStatus
 from apps.treasury.services import credit_by_hand
 
 ACTOR = "sandbox faucet"
+PENDING_FILE = "faucet.json"
 
 
 @dataclass(frozen=True)
@@ -36,15 +40,17 @@ def person_fund(
 ) -> Funded:
     """Mint `amount` (decimal) into the swap wallet, wait for the receipt, credit the person.
 
-    A `reference` that was used for the same before mints and credits nothing. Whoever is killed between the two
-    leaves tokens on the chain that the ledger does not claim; running again mints anew. Raises `NotFound`,
-    `DomainError` (unknown asset, bad amount), `SandboxError` (no chain, the mint reverted), and the ledger's
-    `ReferenceReused` for a reference that was used for something else.
+    A `reference` that was used for the same before mints and credits nothing. What is to be paid is written down
+    first, so that whoever is killed leaves nothing that nobody owns for long: the next call, for whomever, finishes
+    it. Raises `NotFound`, `DomainError` (unknown asset, bad amount), `SandboxError` (no chain, the mint reverted),
+    and the ledger's `ReferenceReused` for a reference that was used for something else.
     """
     if status.deployment is None:
         raise SandboxError("the sandbox has no chain")
+    market = Market(Rpc(status.urls["rpc"]), status.deployment)
     person = user_by_email(email=email)
     asset = _asset(asset_code)
+    _on_chain_check(market, asset)
     try:
         units = amount_parse(amount, decimals=asset.decimals)
     except AmountError as error:
@@ -52,19 +58,48 @@ def person_fund(
     if units < 1:
         raise DomainError("amount_not_positive", "The amount must be positive.", pointer="/amount")
     name = f"faucet:{reference or uuid4()}"
-    # One faucet at a time, or two with one reference would both mint before either credits.
+    wanted = {
+        "user_id": str(person.pk),
+        "asset_code": asset.code,
+        "amount_units": units,
+        "reference": name,
+    }
+    note = status.directory / PENDING_FILE
+    # One faucet at a time, or two would write over each other's note.
     with file_lock(status.directory / "faucet.lock"):
-        if not Journal.objects.filter(reference=f"credit:{name}").exists():
-            _mint(Market(Rpc(status.urls["rpc"]), status.deployment), asset=asset, units=units)
+        left = json_read(note)
+        if left is not None:
+            _pay(market, note, **left)
+        json_write(note, wanted)
+        result = _pay(market, note, **wanted)
+    return Funded(person.pk, asset.code, units, name, bool(result.repeated))
+
+
+def _pay(
+    market: Market, note: Path, *, user_id: str, asset_code: str, amount_units: int, reference: str
+) -> PostResult:
+    """What the note says: both halves, each of which happens once per reference. Then the note goes."""
+    asset = _asset(asset_code)
+    try:
+        # A reference that was used for something else is refused by the ledger, and must not mint before.
+        if not Journal.objects.filter(reference=f"credit:{reference}").exists():
+            wallet = wallet_get(role="swap")
+            market.give_once(symbol=asset.code, to=wallet.address, units=amount_units, reference=reference)
+            reach("sandbox.faucet.after_mint")
         result = credit_by_hand(
-            user_id=person.pk,
+            user_id=UUID(user_id),
             asset_id=asset.pk,
-            amount_units=units,
-            reference=name,
+            amount_units=amount_units,
+            reference=reference,
             note="faucet",
             actor=ACTOR,
         )
-    return Funded(person.pk, asset.code, units, name, bool(result.repeated))
+    except (DomainError, Retryable, SandboxError, Terminal):
+        note.unlink()  # refused: it was told, and is not to be tried again by somebody else
+        raise
+    reach("sandbox.faucet.after_credit")
+    note.unlink()
+    return result
 
 
 def _asset(code: str) -> Asset:
@@ -75,11 +110,8 @@ def _asset(code: str) -> Asset:
     return asset
 
 
-def _mint(market: Market, *, asset: Asset, units: int) -> None:
-    wallet = wallet_get(role="swap")
-    if Network.objects.filter(native_asset=asset).exists():
-        market.send_ether(to=wallet.address, wei=units)
-    elif Token.objects.filter(asset=asset).exists() and asset.code in market.deployment.tokens:
-        market.mint(symbol=asset.code, to=wallet.address, units=units)
-    else:
+def _on_chain_check(market: Market, asset: Asset) -> None:
+    native = Network.objects.filter(native_asset=asset).exists()
+    token = Token.objects.filter(asset=asset).exists() and asset.code in market.deployment.tokens
+    if not (native or token):
         raise SandboxError(f"the sandbox's chain has no {asset.code}")

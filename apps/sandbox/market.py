@@ -2,15 +2,20 @@
 
 from decimal import Decimal
 from fractions import Fraction
+from hashlib import sha256
 from math import isqrt
+from typing import Any
 
+from apps.core.failpoints import reach
 from apps.sandbox.deploy import FEED_DECIMALS, FOREVER, price_ratio, sqrt_price_x96
-from apps.sandbox.runtime.contracts import Contracts
+from apps.sandbox.runtime.contracts import Contracts, call_data
 from apps.sandbox.runtime.deployment import Deployment, PoolInfo
 from apps.sandbox.runtime.rpc import Rpc
 
 # Uniswap V2 takes 3 of 1000 from what comes in.
 _V2_KEPT, _V2_WHOLE = 997, 1000
+# Ether for a till's one transaction, in wei: more than it can cost.
+_TILL_GAS = 10**18
 
 
 class Market:
@@ -81,6 +86,34 @@ class Market:
     def send_ether(self, *, to: str, wei: int) -> None:
         """Send native coin, for gas."""
         self.chain.send_value(to, wei=wei)
+
+    def give_once(self, *, symbol: str, to: str, units: int, reference: str) -> None:
+        """Give `units` of a token, or of `ETH`, once per `reference`, whatever is killed and repeated.
+
+        They go through an account of the reference's own, the till: filled until it holds enough, emptied by its
+        first transaction (which cannot revert), of which the chain takes one. What is left in a till is nobody's.
+        """
+        till = Contracts(self.chain.rpc, sender="0x" + sha256(reference.encode()).hexdigest()[-40:])
+        if not till.sent(mined=False):
+            reach("sandbox.faucet.before_till")
+            give = self._till_fill(till, symbol=symbol, to=to, units=units)
+            reach("sandbox.faucet.after_till")
+            till.send_first(give)
+            reach("sandbox.faucet.sent")
+        till.first_wait()
+
+    def _till_fill(self, till: Contracts, *, symbol: str, to: str, units: int) -> dict[str, Any]:
+        """Put at least `units` there; answers the transaction that empties it."""
+        till.rpc.call("anvil_impersonateAccount", till.sender)
+        coin = units if symbol == "ETH" else 0
+        till.rpc.call("anvil_setBalance", till.sender, hex(_TILL_GAS + coin))
+        if symbol == "ETH":
+            return {"to": to, "value": hex(units)}
+        missing = units - self.balance(symbol=symbol, of=till.sender)
+        if missing > 0:
+            self.mint(symbol=symbol, to=till.sender, units=missing)
+        data = call_data("transfer(address,uint256)", to, units)
+        return {"to": self.deployment.token(symbol).address, "data": data}
 
     def balance(self, *, symbol: str, of: str) -> int:
         """A token balance in base units."""

@@ -13,6 +13,7 @@ from apps.chain.models import Network, Wallet
 from apps.core.models import Asset
 from apps.fees.models import FeeSchedule
 from apps.fees.services import fee_schedule_set
+from apps.ledger.models import Journal
 from apps.providers import services as providers
 from apps.providers.models import Market, PriceFeed, Venue
 from apps.sandbox.runtime.deployment import Deployment
@@ -72,15 +73,22 @@ def seed(
 
 
 def gas_fund(seeded: Seeded, market_maker: Any, *, ether: int = 100) -> None:
-    """Give the swap wallet gas money on chain and book it as the platform's equity; once per wallet."""
+    """Give the swap wallet gas money on chain and book it as the platform's equity; once per wallet.
+
+    Killed between the two, the next start finds the coin given and books it.
+    """
     wei = ether * ETHER
-    asset = seeded.assets["ETH"]
     reference = f"gas:{seeded.wallet.pk}"
-    booked = equity_fund(
-        asset_id=asset.pk, amount_units=wei, reference=reference, note="gas money", actor="sandbox"
+    if Journal.objects.filter(reference=f"equity:{reference}").exists():
+        return
+    market_maker.give_once(symbol="ETH", to=seeded.wallet.address, units=wei, reference=reference)
+    equity_fund(
+        asset_id=seeded.assets["ETH"].pk,
+        amount_units=wei,
+        reference=reference,
+        note="gas money",
+        actor="sandbox",
     )
-    if booked.posted:
-        market_maker.send_ether(to=seeded.wallet.address, wei=wei)
 
 
 def _feeds(network: Network, assets: dict[str, Asset], deployment: Deployment) -> None:

@@ -1,7 +1,7 @@
 """Calls and transactions from the node's unlocked accounts: enough ABI to deploy and to make a market."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from eth_abi.abi import decode, encode
@@ -55,6 +55,21 @@ class Contracts:
         """Send native coin."""
         return self._transact({"to": address, "value": hex(wei)})
 
+    def send_first(self, transaction: dict[str, Any]) -> None:
+        """Send as the sender's very first transaction (nonce 0), without waiting: the chain takes one such."""
+        self.rpc.call(
+            "eth_sendTransaction", {"from": self.sender, "gas": hex(_GAS), "nonce": "0x0", **transaction}
+        )
+
+    def sent(self, *, mined: bool) -> bool:
+        """Whether the sender's first transaction is in a block, or (`mined=False`) at least on its way."""
+        block = "latest" if mined else "pending"
+        return int(self.rpc.call("eth_getTransactionCount", self.sender, block), 16) > 0
+
+    def first_wait(self) -> None:
+        """Until the sender's first transaction is mined."""
+        self._mined(lambda: self.sent(mined=True) or None, what=f"the first transaction of {self.sender}")
+
     def deploy(self, artifact: Artifact, *arguments: Any) -> str:
         """The new contract's address in lower case."""
         inputs: list[dict[str, Any]] = next(
@@ -73,12 +88,19 @@ class Contracts:
 
     def _receipt(self, transaction_hash: str) -> dict[str, Any]:
         """The receipt, mining a block when the node mines by the clock or not at all."""
+        found: dict[str, Any] = self._mined(
+            lambda: self.rpc.call("eth_getTransactionReceipt", transaction_hash), what=transaction_hash
+        )
+        return found
+
+    def _mined(self, look: Callable[[], Any], *, what: str) -> Any:
+        """What `look` finds once a block has come."""
         if not self.rpc.call("anvil_getAutomine"):
             self.rpc.call("evm_mine")
         pause = threading.Event()
         for _ in range(1_000):
-            receipt: dict[str, Any] | None = self.rpc.call("eth_getTransactionReceipt", transaction_hash)
-            if receipt is not None:
-                return receipt
+            found = look()
+            if found is not None:
+                return found
             pause.wait(0.005)
-        raise SandboxError(f"{transaction_hash} was not mined")
+        raise SandboxError(f"{what} was not mined")
