@@ -5,7 +5,9 @@ that what runs in development is what runs in production.
 """
 
 import os
+import shutil
 import sys
+from pathlib import Path
 
 from config import env
 
@@ -46,6 +48,14 @@ def command(role: str) -> list[str]:
     return commands[role]
 
 
+def metrics_directory(place: Path) -> Path:
+    """A new, empty folder in which the processes of one web container add up their request metrics."""
+    folder = place / "metrics"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
 def main() -> None:
     if len(sys.argv) != 2:
         raise SystemExit("usage: python -m config.roles web|worker|signer|beat|flower")
@@ -55,6 +65,10 @@ def main() -> None:
     # SIGTERM then means Celery's soft shutdown: finish for `worker_soft_shutdown_timeout`, hand back what is left.
     # Without it a worker waits for its task to the hard limit, and the platform kills it first.
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
+    place = env.text("HEARTBEAT_DIR", default="")
+    if sys.argv[1] == "web" and place:
+        # Read by prometheus_client itself, when it is imported.
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_directory(Path(place)))
     os.execv(arguments[0], arguments)  # noqa: S606
 
 

@@ -2,8 +2,9 @@
 
 import structlog
 
-from apps.core import doorbell, invariants, partitions, probe, work
+from apps.core import doorbell, partitions, probe, work
 from apps.core.api.idempotency import idempotency_keys_purge
+from apps.operations import metrics
 from workers.task import task
 
 logger = structlog.get_logger(__name__)
@@ -40,6 +41,5 @@ def idempotency_purge() -> None:
 @task("operations.invariants", queue="default")
 def invariants_check() -> None:
     """Every invariant, in production too; a violation is an error log that alerting can match."""
-    for verdict in invariants.run_all():
-        if not verdict.holds:
-            logger.error("invariant violated", invariant=verdict.name, violations=verdict.violations[:5])
+    for verdict in metrics.invariants_check():
+        logger.error("invariant violated", invariant=verdict.name, violations=verdict.violations[:5])

@@ -9,7 +9,7 @@ from django.db.models import Prefetch, QuerySet
 
 from apps.chain import abi
 from apps.chain.domain import FINAL, AttemptKind, TransactionState
-from apps.chain.models import Network, OutboundTransaction, Token, TransactionAttempt, Wallet
+from apps.chain.models import Network, OutboundTransaction, RpcEndpoint, Token, TransactionAttempt, Wallet
 from apps.core.errors import NotFound, Retryable
 
 
@@ -83,6 +83,15 @@ def networks_list() -> QuerySet[Network]:
         Network.objects.select_related("native_asset")
         .prefetch_related(Prefetch("tokens", queryset=tokens))
         .order_by("name")
+    )
+
+
+def endpoints_list() -> QuerySet[RpcEndpoint]:
+    """Enabled endpoints with their networks, in the order in which they are asked."""
+    return (
+        RpcEndpoint.objects.filter(enabled=True)
+        .select_related("network")
+        .order_by("network__name", "priority", "id")
     )
 
 

@@ -12,7 +12,7 @@ from apps.core.errors import NotFound, Terminal
 from apps.core.models import Asset
 from apps.providers.domain import Ratio, RouteSpec
 from apps.providers.feeds import FeedSpec
-from apps.providers.models import Market, MarketRoute, PriceFeed, PriceSnapshot
+from apps.providers.models import Market, MarketRoute, PriceFeed, PriceSnapshot, Venue
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,15 @@ def market_for_pair(*, sold_code: str, bought_code: str) -> Market:
 def asset_page(*, query: PageQuery) -> Page[Asset]:
     """A page of all assets with their tokens, newest first. One query."""
     return keyset_page(Asset.objects.select_related("token__network", "native_network"), query=query)
+
+
+def venues_list() -> QuerySet[Venue]:
+    """Enabled venues with network and health."""
+    return (
+        Venue.objects.filter(enabled=True)
+        .select_related("network", "health")
+        .order_by("network__name", "name")
+    )
 
 
 def routes_usable(*, market_id: UUID) -> list[RouteSpec]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 from apps.accounts.selectors import user_by_email
@@ -58,7 +59,7 @@ def person_fund(
     if units < 1:
         raise DomainError("amount_not_positive", "The amount must be positive.", pointer="/amount")
     name = f"faucet:{reference or uuid4()}"
-    wanted = {
+    wanted: dict[str, Any] = {
         "user_id": str(person.pk),
         "asset_code": asset.code,
         "amount_units": units,

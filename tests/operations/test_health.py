@@ -75,6 +75,7 @@ def test_only_reads(path: str, method: str) -> None:
     problem(ApiClient().send(method, path, body={"a": 1}), 405, "method_not_allowed")
 
 
+@pytest.mark.django_db
 @pytest.mark.parametrize(
     ("meta", "token", "status"),
     [
@@ -103,6 +104,7 @@ def test_metrics_are_for_the_near_and_the_trusted(meta: dict[str, Any], token: s
         assert b"django_http" not in response.content
 
 
+@pytest.mark.django_db
 def test_metrics_do_not_name_people_or_keys() -> None:
     ApiClient("trn_" + "a" * 12 + "_" + "b" * 50).get("/nowhere")
     content = Client().get("/metrics", REMOTE_ADDR="127.0.0.1").content.decode()

@@ -17,6 +17,7 @@ from rest_framework.response import Response
 from apps.core.api.problems import Problem, ProblemError, problem_response
 from apps.core.api.views import ApiView
 from apps.operations.checks import readiness_check
+from apps.operations.metrics import metrics_text
 
 _FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")
 
@@ -67,7 +68,9 @@ class ReadyView(ApiView):
 
 @require_GET
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Prometheus text of this process, for loopback and private networks, or with `METRICS_TOKEN`.
+    """Prometheus text, for loopback and private networks, or with `METRICS_TOKEN`.
+
+    Requests as all processes of this container counted them, and the platform as the database has it.
 
     A request that a proxy forwarded comes from the proxy's private address and from who knows where behind it:
     it needs the token.
@@ -75,6 +78,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     if not (_token_matches(request) or _is_near(request)):
         return problem_response(Problem(code="permission_denied"), request=request)
     answer: HttpResponse = ExportToDjangoView(request)
+    answer.content += metrics_text()
     answer["Cache-Control"] = "no-store"
     return answer
 
