@@ -79,15 +79,15 @@ def _work() -> Iterator[Metric]:
     )
     now = clock.now()
     with connection.cursor() as cursor:
-        for kind in work.kinds():
+        for one in work.kinds():
             cursor.execute(
                 sql.SQL(
                     "SELECT coalesce(extract(epoch FROM %(now)s - min(item.run_after)), 0)"
                     " FROM {table} AS item WHERE {due}"
-                ).format(table=kind.table, due=kind.due_condition()),
+                ).format(table=one.table, due=one.due_condition()),
                 {"now": now},
             )
-            oldest.add_metric([kind.name], float(cursor.fetchone()[0]))
+            oldest.add_metric([one.name], float(cursor.fetchone()[0]))
     yield oldest
 
 
