@@ -68,7 +68,7 @@ def main() -> None:
     place = env.text("HEARTBEAT_DIR", default="")
     if sys.argv[1] == "web" and place:
         # Read by prometheus_client itself, when it is imported.
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_directory(Path(place)))
+        os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(metrics_directory(Path(place))))
     os.execv(arguments[0], arguments)  # noqa: S606
 
 
