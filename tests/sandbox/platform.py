@@ -18,7 +18,10 @@ READY = "Ctrl-C stops everything"
 
 def clean_environment(**more: str) -> dict[str, str]:
     """The environment of a newcomer's terminal: without what the test run itself set."""
-    ours = {"DATABASE_URL", "REDIS_URL", "RPC_URL", "SANDBOX_DIR", "DJANGO_SETTINGS_MODULE", "FAILPOINTS"}
+    ours = {
+        *("DATABASE_URL", "REDIS_URL", "RPC_URL", "SANDBOX_DIR", "DJANGO_SETTINGS_MODULE", "FAILPOINTS"),
+        *("PORT", "FLOWER_PORT"),
+    }
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     return {**kept, **more}
 
@@ -26,15 +29,15 @@ def clean_environment(**more: str) -> dict[str, str]:
 class Terminal:
     """One directory in which `up` may run, and other terminals beside it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, ports: bool = True) -> None:
+        """`ports=False` asks for no ports of its own, as a newcomer does."""
         self.directory = directory
-        self.environment = clean_environment(
-            SANDBOX_DIR=str(directory), PORT=str(port_pick()), FLOWER_PORT=str(port_pick())
-        )
+        own = {"PORT": str(port_pick()), "FLOWER_PORT": str(port_pick())} if ports else {}
+        self.environment = clean_environment(SANDBOX_DIR=str(directory), **own)
         self.up: subprocess.Popen[str] | None = None
         self.log = directory.parent / f"{directory.name}.up.log"
 
-    def start(self, *, until: str = READY, seconds: float = 90) -> None:
+    def start(self, *, until: str = READY, seconds: float = 150) -> None:
         """Run `up` and wait until it has said `until`."""
         with self.log.open("w") as log:
             self.up = subprocess.Popen(

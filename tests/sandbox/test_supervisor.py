@@ -5,9 +5,11 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -28,9 +30,11 @@ SERVICES = {"postgres", "valkey", "anvil"}
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """One platform for the tests that leave it running; each stop has a platform of its own."""
     terminal = Terminal(tmp_path_factory.mktemp("supervisor") / "home")
-    terminal.start()
-    yield terminal
-    terminal.end()
+    try:
+        terminal.start()
+        yield terminal
+    finally:
+        terminal.end()
 
 
 def _environment_of(pid: int) -> dict[str, str]:
@@ -75,32 +79,140 @@ def test_a_second_up_in_the_same_directory_says_that_one_runs(running: Terminal)
     assert running.status() == before
 
 
-def test_a_killed_worker_is_started_again_and_works(running: Terminal) -> None:
-    # given work that waits, and a worker that dies of SIGKILL
-    status = running.status()
-    old = status["processes"]["worker"]["pid"]
-    os.kill(old, signal.SIGKILL)
-
-    # when the supervisor has seen it
-    running.wait_said("worker died (signal 9); starting it again at once")
+def _work_is_done(status: dict[str, Any], *, seconds: float = 60) -> bool:
+    """Whether a new durable no-op is worked exactly once: beat rings, broker carries, a worker works."""
     with psycopg.connect(status["urls"]["database"], autocommit=True) as connection:
         row = connection.execute(
             "INSERT INTO core_workprobe (id, state, passes, run_after, created_at)"
             " VALUES (gen_random_uuid(), 'open', 0, now(), now()) RETURNING id"
         ).fetchone()
         assert row is not None
-
-        # then another process has its place and does the work
         pause, passes = threading.Event(), 0
-        for _ in range(300):
+        for _ in range(int(seconds / 0.1)):
             found = connection.execute("SELECT passes FROM core_workprobe WHERE id = %s", row).fetchone()
             if found is not None and (passes := found[0]):
                 break
             pause.wait(0.1)
-    assert passes == 1
-    worker = running.status()["processes"]["worker"]
-    assert worker["alive"] is True
-    assert worker["pid"] != old
+    return bool(passes == 1)
+
+
+def _kill(terminal: Terminal, name: str) -> dict[str, Any]:
+    """SIGKILL a process and wait until another has its place; the status then."""
+    old = terminal.status()["processes"][name]["pid"]
+    said = terminal.log.read_text().count(f"{name} died")
+    os.kill(old, signal.SIGKILL)
+    pause = threading.Event()
+    for _ in range(100):
+        status = terminal.status()
+        again = status["processes"][name]
+        if terminal.log.read_text().count(f"{name} died") > said and again["alive"] and again["pid"] != old:
+            return status
+        pause.wait(0.2)
+    raise AssertionError(f"{name} was not started again:\n{terminal.log.read_text()[-3000:]}")
+
+
+@pytest.mark.parametrize("role", ["worker", "signer", "beat", "flower", "web"])
+def test_a_killed_role_is_started_again_and_works(running: Terminal, role: str) -> None:
+    # given a role that dies of SIGKILL, when the supervisor has seen it, then another process has its place
+    status = _kill(running, role)
+    assert f"{role} died (signal 9); starting it again" in running.log.read_text()
+    # and it does the work of its role
+    if role in ("worker", "beat"):
+        assert _work_is_done(status)
+    if role == "signer":
+        assert _heart_beats(running.directory / "hearts" / "signer" / "tranche.heartbeat")
+    if role in ("web", "flower"):
+        path = "/api/v1/health/ready" if role == "web" else "/healthcheck"
+        assert _answers(status["urls"]["api" if role == "web" else "flower"] + path)
+
+
+@pytest.mark.parametrize("service", ["valkey", "postgres"])
+def test_a_killed_service_is_started_again_where_it_was_and_all_go_on(
+    running: Terminal, service: str
+) -> None:
+    # given a person, committed before the service dies
+    email = f"before-{service}@example.com"
+    assert running.manage("accounts", "create-user", "--email", email).returncode == 0
+    before = running.status()
+    # when it dies of SIGKILL and another has its place
+    after = _kill(running, service)
+    # then it is where it was, with what was committed, and the roles work on without being started again
+    assert after["urls"] == before["urls"]
+    assert "There is a user" in running.manage("accounts", "create-user", "--email", email).stderr
+    assert _work_is_done(after)
+    assert _answers(after["urls"]["api"] + "/api/v1/health/ready")
+    assert running.manage("invariants").returncode == 0
+
+
+def test_down_stops_everything_from_another_terminal_and_leaves_the_data(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path / "home")
+    terminal.start()
+    try:
+        # when another terminal says down
+        done = terminal.manage("sandbox", "down")
+        # then `up` has ended well when it returns, and nothing of it runs or says that it does
+        assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
+        assert terminal.up is not None
+        assert terminal.up.wait(timeout=5) == 0
+        assert terminal.processes() == []
+        assert not [name for name in ("state.json", "sandbox.env") if (terminal.directory / name).exists()]
+        assert (terminal.directory / "postgres" / "data" / "PG_VERSION").exists()
+        # and there is nothing to stop any more
+        again = terminal.manage("sandbox", "down")
+        assert again.returncode == 1
+        assert "nothing runs" in again.stderr
+    finally:
+        terminal.end()
+
+
+def test_two_at_once_do_not_collide(running: Terminal, tmp_path: Path) -> None:
+    # given one that runs, and a second one that asks for no ports of its own
+    second = Terminal(tmp_path / "second", ports=False)
+    try:
+        second.start()
+        first, other = running.status(), second.status()
+        # then nothing is shared, and each answers
+        assert not set(first["urls"].values()) & set(other["urls"].values())
+        assert not {one["pid"] for one in first["processes"].values()} & {
+            one["pid"] for one in other["processes"].values()
+        }
+        assert _work_is_done(other)
+        assert _work_is_done(first)
+        # and what is done in one is not done in the other: people, time, the end
+        assert second.manage("accounts", "create-user", "--email", "two@example.com").returncode == 0
+        made = running.manage("accounts", "create-user", "--email", "two@example.com")
+        assert made.returncode == 0, made.stderr
+        stood = offset_now(running.directory)
+        assert second.manage("sandbox", "travel", "--days", "3").returncode == 0
+        assert offset_now(second.directory) - stood > 2 * 86_400
+        assert offset_now(running.directory) - stood < 3_600
+        assert second.manage("sandbox", "down").returncode == 0
+        assert all(process["alive"] for process in running.status()["processes"].values())
+    finally:
+        second.end()
+
+
+def _answers(url: str, *, seconds: float = 30) -> bool:
+    """Whether it says 200 in time."""
+    pause = threading.Event()
+    for _ in range(int(seconds / 0.2)):
+        try:
+            if httpx.get(url, timeout=5).status_code == 200:
+                return True
+        except httpx.HTTPError:
+            pass
+        pause.wait(0.2)
+    return False
+
+
+def _heart_beats(file: Path, *, seconds: float = 30) -> bool:
+    """Whether a process touches its heartbeat file from now on."""
+    now, pause = time.time(), threading.Event()
+    for _ in range(int(seconds / 0.2)):
+        if file.exists() and file.stat().st_mtime > now:
+            return True
+        pause.wait(0.2)
+    return False
 
 
 def test_money_is_minted_and_credited_once_per_reference(running: Terminal) -> None:
@@ -195,6 +307,20 @@ def test_ctrl_c_while_it_starts_leaves_nothing_running(tmp_path: Path) -> None:
     terminal.start(until="migrating and seeding")
     try:
         assert terminal.stop(signal.SIGINT) == 0
+        assert terminal.processes() == []
+    finally:
+        terminal.end()
+
+
+def test_a_chain_that_died_ends_everything_with_the_reason(tmp_path: Path) -> None:
+    """Its last seconds are gone while the books have them: going on would be a lie."""
+    terminal = Terminal(tmp_path / "home")
+    terminal.start()
+    try:
+        os.kill(terminal.status()["processes"]["anvil"]["pid"], signal.SIGKILL)
+        assert terminal.up is not None
+        assert terminal.up.wait(timeout=40) == 1
+        assert "the chain died, and its last seconds with it" in terminal.log.read_text()
         assert terminal.processes() == []
     finally:
         terminal.end()
