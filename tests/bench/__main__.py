@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.support.stack import Stack
+from tests.support.stack import Stack, stack_open
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUNS = 3
@@ -29,11 +29,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "bench.json")
     options = parser.parse_args()
     console = Console(width=150 if not sys.stdout.isatty() else None)
-    stack = Stack(ROOT / "var" / f"bench-{os.getpid()}", fsync=True)
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
-    try:
-        stack.services_start()
+    with stack_open(ROOT / "var" / f"bench-{os.getpid()}", fsync=True) as stack:
         os.environ.update({**stack.environment(keys=True), "LOG_LEVEL": "ERROR"})
         import django
 
@@ -46,8 +44,6 @@ def main() -> int:
                 rows += benchmark()
             except Exception as error:  # noqa: BLE001 — said, counted, and the next one still runs
                 failed.append(f"{name}: {type(error).__name__}: {error}")
-    finally:
-        stack.destroy()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(rows, indent=2))
     console.print(_table(rows))

@@ -1,13 +1,14 @@
 """`make chaos`: break a running platform in every way we know, and show that the books come out the same.
 
-`python -m tests.chaos [--only TEXT] [--smoke] [--seed N]`. Rows go to `var/chaos.json` too (`--out`). Exit status 1
-when a case fails.
+`python -m tests.chaos [--only TEXT[,TEXT…]] [--smoke] [--seed N]`. Rows go to `var/chaos.json` too (`--out`).
+Exit status 1 when a case fails; what its processes said is kept in `var/chaos-logs/<case>`.
 """
 
 import argparse
 import json
 import os
 import random
+import re
 import sys
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.support.stack import Stack
+from tests.support.stack import Stack, stack_open
 
 if TYPE_CHECKING:
     from tests.chaos.cases import Case
@@ -26,26 +27,26 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--only", default="", help="cases whose name contains one of these")
     parser.add_argument("--smoke", action="store_true", help="the few that `make test` runs")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "chaos.json")
     options = parser.parse_args()
     console = Console(width=150 if not sys.stdout.isatty() else None)
-    stack = Stack(ROOT / "var" / f"chaos-{os.getpid()}")
-    try:
-        stack.services_start()
+    started = time.monotonic()
+    with stack_open(ROOT / "var" / f"chaos-{os.getpid()}") as stack:
         os.environ.update({**stack.environment(keys=True), "LOG_LEVEL": "ERROR"})
         rows = _run(stack, options, console)
-    finally:
-        stack.destroy()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(rows, indent=2))
     console.print(_table(rows))
     failed = [row for row in rows if row["verdict"] != "holds"]
     for row in failed:
-        console.print(f"[red]{row['fault']}[/]: {row['details']}")
-    console.print(f"{len(rows) - len(failed)} of {len(rows)} cases hold; seed {options.seed}")
+        console.print(f"[red]{row['case']}[/]: {row['details']}; logs in {row['logs']}")
+    minutes = (time.monotonic() - started) / 60
+    console.print(
+        f"{len(rows) - len(failed)} of {len(rows)} cases hold; {minutes:.1f} minutes; seed {options.seed}"
+    )
     return 1 if failed or not rows else 0
 
 
@@ -63,7 +64,8 @@ def _run(stack: Stack, options: argparse.Namespace, console: Console) -> list[di
     wanted = [
         case
         for case in all_cases()
-        if case.name == "undisturbed" or (options.only in case.name and (case.smoke or not options.smoke))
+        if case.name == "undisturbed"
+        or (any(text in case.name for text in options.only.split(",")) and (case.smoke or not options.smoke))
     ]
     books: dict[str, Any] = {}
     rows = []
@@ -77,21 +79,32 @@ def _run(stack: Stack, options: argparse.Namespace, console: Console) -> list[di
 def _play(stack: Stack, case: "Case", *, seed: int, books: dict[str, Any]) -> dict[str, Any]:
     from django.db import connection
 
-    from tests.chaos.world import invariants_broken, world_begin, world_books, world_make, world_wait
+    from tests.chaos.world import (
+        invariants_broken,
+        world_begin,
+        world_books,
+        world_make,
+        world_report,
+        world_wait,
+    )
 
     assert stack.proxy is not None
     started = time.monotonic()
     wrong: list[str] = []
+    logs = ""
     try:
+        stack.proxy.met = 0
         stack.sandbox.market.refresh_feeds()
         world = world_make(stack)
-        failpoints = {**case.failpoints, **(case.arm(world) if case.arm else {})}
+        failpoints = {**case.failpoints, **(case.arm(stack, world) if case.arm else {})}
         stack.roles_start(failpoints=failpoints)
         world_begin(world)
         if case.during:
             case.during(stack, world, random.Random(seed))
         world_wait(world, but=case.but)
-        stack.proxy.clear()
+        _faults_clear(stack)
+        if case.faulty and not stack.proxy.met:
+            wrong.append("the fault was not met: nobody asked the node")
         if case.fires and not stack.fired(case.fires):
             wrong.append(f"nobody died at {case.fires}")
         found = world_books(world)
@@ -99,11 +112,17 @@ def _play(stack: Stack, case: "Case", *, seed: int, books: dict[str, Any]) -> di
         wrong += _differences(books["undisturbed"], found, but=case.but)
         wrong += invariants_broken()
         wrong += case.check(stack, world) if case.check else []
+        wrong += stack.trouble
     except Exception as error:  # noqa: BLE001 — a case that breaks is a verdict, and the next one still runs
         wrong.append(f"{type(error).__name__}: {error}")
     finally:
+        if wrong:
+            kept = ROOT / "var" / "chaos-logs" / re.sub(r"\W+", "-", case.name)
+            stack.logs_keep(kept)
+            (kept / "state.txt").write_text("\n".join([*wrong, "", world_report()]))
+            logs = str(kept.relative_to(ROOT))
         connection.close()
-        stack.proxy.clear()
+        _faults_clear(stack)
         stack.roles_stop()
         if stack.sandbox.anvil is not None:
             stack.sandbox.anvil.mining_interval(seconds=1)
@@ -116,7 +135,14 @@ def _play(stack: Stack, case: "Case", *, seed: int, books: dict[str, Any]) -> di
         "seed": seed,
         "seconds": round(time.monotonic() - started, 1),
         "details": wrong[:5],
+        "logs": logs,
     }
+
+
+def _faults_clear(stack: Stack) -> None:
+    for proxy in (stack.proxy, stack.proxy_second):
+        if proxy is not None:
+            proxy.clear()
 
 
 def _differences(expected: dict[str, Any], found: dict[str, Any], *, but: int) -> list[str]:

@@ -2,22 +2,31 @@
 
 import ast
 import random
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 
 import redis
 from celery import current_app
 from django.conf import settings
 from django.db import connection
+from django.db.models import Q
 
-from apps.chain.models import OutboundTransaction
+from apps.chain.models import Network, OutboundTransaction, Wallet
+from apps.chain.services import endpoint_add
 from apps.core import work
+from apps.core.models import Asset
 from apps.events.models import Event
+from apps.ledger.models import Journal
+from apps.ledger.selectors import balances_for_owner
 from apps.plans.models import Plan, Slot
+from apps.sandbox.runtime.errors import SandboxError
+from apps.sandbox.runtime.files import tail
 from apps.sandbox.runtime.processes import Child
-from tests.chaos.world import World
+from tests.chaos.world import World, world_wait
 from tests.support.stack import Stack, wait_until
 from workers.task import QUEUE_OF
 
@@ -33,11 +42,24 @@ NOT_HERE = {
     "sandbox.faucet.sent": "the sandbox's own command (tests/sandbox/test_faucet.py)",
     "sandbox.faucet.after_mint": "the sandbox's own command (tests/sandbox/test_faucet.py)",
     "sandbox.faucet.after_credit": "the sandbox's own command (tests/sandbox/test_faucet.py)",
-    "treasury.credit.before_commit": "credits by hand are made by an operator's command, not by a role",
     "work.core.probe.claimed": "the no-op kind has no work in a case",
     "work.core.probe.before_commit": "the no-op kind has no work in a case",
     "work.core.probe.after_commit": "the no-op kind has no work in a case",
 }
+
+
+# What an operator types to credit a person by hand.
+_CREDIT = """
+from apps.treasury.services import credit_by_hand
+credit_by_hand(
+    user_id="{user_id}", asset_id="{asset_id}", amount_units={units},
+    reference="by-hand-{user_id}", note="by hand", actor="chaos",
+)
+"""
+CREDIT_UNITS = 7
+
+
+CREDIT_FAILPOINT = "treasury.credit.before_commit"
 
 
 @dataclass(frozen=True)
@@ -51,10 +73,12 @@ class Case:
     failpoints: dict[str, str] = field(default_factory=dict)
     fires: str = ""
     during: Callable[[Stack, World, random.Random], None] | None = None
-    arm: Callable[[World], dict[str, str]] | None = None
+    arm: Callable[[Stack, World], dict[str, str]] | None = None
     check: Callable[[Stack, World], list[str]] | None = None
     but: int = 0
     smoke: bool = False
+    # The proxy must have spoiled an answer, or the case proves nothing.
+    faulty: bool = False
 
 
 def failpoint_names() -> set[str]:
@@ -87,7 +111,7 @@ def _spelled(argument: ast.expr) -> Iterator[str]:
 def kill_cases() -> list[Case]:
     """One case per failpoint: the process that passes it dies there by SIGKILL, with its whole group."""
     cases = []
-    for name in sorted(failpoint_names() - set(NOT_HERE)):
+    for name in sorted(failpoint_names() - set(NOT_HERE) - {CREDIT_FAILPOINT}):
         role = "signer" if ".sign." in name else "worker"
         cases.append(
             Case(
@@ -152,16 +176,11 @@ def _twice(stack: Stack, world: World, chance: random.Random) -> None:
         )
         twin.start()
         children.append(twin)
-    wait_until(
-        lambda: (
-            not Slot.objects.filter(plan_id__in=world.plan_ids, closed_at__isnull=True).exists()
-            and Slot.objects.filter(plan_id__in=world.plan_ids).count() == len(world.plans)
-        ),
-        seconds=90,
-        what="settled by twins",
-    )
-    for twin in children:
-        twin.stop(grace_seconds=14)
+    try:
+        world_wait(world)
+    finally:
+        for twin in children:
+            twin.stop(grace_seconds=14)
 
 
 def _redeliver(stack: Stack, world: World, chance: random.Random) -> None:
@@ -171,14 +190,60 @@ def _redeliver(stack: Stack, world: World, chance: random.Random) -> None:
         threading.Event().wait(chance.uniform(0.1, 0.6))
 
 
-def _fault(kind: str, **options: object) -> Callable[[Stack, World, random.Random], None]:
-    """A fault of the RPC endpoint that ends by itself after `times` answers."""
+def _fault(
+    kind: str, *, lasts: float | None = None, **options: object
+) -> Callable[[Stack, World, random.Random], None]:
+    """A fault of the RPC endpoint that ends by itself: after `times` answers, or when it `lasts` seconds.
+
+    Faults that open the breaker are measured in seconds: one that waits for answers would wait for ever longer rests.
+    """
 
     def inject(stack: Stack, world: World, chance: random.Random) -> None:
         assert stack.proxy is not None
         stack.proxy.fault(kind, **options)
+        if lasts is not None:
+            threading.Event().wait(lasts)
+            stack.proxy.clear()
 
     return inject
+
+
+def _two_endpoints(
+    kind: str, *, second: bool = False, **options: object
+) -> Callable[[Stack, World], dict[str, str]]:
+    """A second endpoint of lower priority; the first (or the second) has a fault until the case is over."""
+
+    def arm(stack: Stack, world: World) -> dict[str, str]:
+        assert stack.proxy is not None
+        assert stack.proxy_second is not None
+        stack.proxy_second.asked.clear()
+        stack.proxy_second.met = 0
+        network = Network.objects.get()
+        endpoint_add(network_id=network.pk, name="second", url=stack.proxy_second.url, priority=20)
+        (stack.proxy_second if second else stack.proxy).fault(kind, **options)
+        return {}
+
+    return arm
+
+
+def _second_was_asked(stack: Stack, world: World) -> list[str]:
+    assert stack.proxy_second is not None
+    sent = stack.proxy_second.asked.count("eth_sendRawTransaction")
+    return [] if sent >= len(_swaps(world)) else ["the second endpoint sent no transaction"]
+
+
+def _second_spoiled(stack: Stack, world: World) -> list[str]:
+    assert stack.proxy_second is not None
+    return [] if stack.proxy_second.met else ["the fault was not met: nobody asked the second endpoint"]
+
+
+def _agree_after(seconds: float) -> Callable[[Stack, World, random.Random], None]:
+    def during(stack: Stack, world: World, chance: random.Random) -> None:
+        assert stack.proxy_second is not None
+        threading.Event().wait(seconds)
+        stack.proxy_second.clear()
+
+    return during
 
 
 def _refuse(stack: Stack, world: World, chance: random.Random) -> None:
@@ -188,12 +253,17 @@ def _refuse(stack: Stack, world: World, chance: random.Random) -> None:
     stack.proxy.start()
 
 
+def _swaps(world: World, **having: object) -> list[OutboundTransaction]:
+    """Swaps of the case's batches. By batch id: a batch that is priced anew points at its newest swap only."""
+    batches = Slot.objects.filter(plan_id__in=world.plan_ids, batch__isnull=False)
+    references = Q()
+    for batch_id in set(batches.values_list("batch_id", flat=True)):
+        references |= Q(reference__startswith=f"batch:{batch_id}:")
+    return list(OutboundTransaction.objects.filter(references, **having)) if references else []
+
+
 def _sent(world: World) -> list[OutboundTransaction]:
-    return list(
-        OutboundTransaction.objects.filter(
-            state="sent", purpose="swap", batch__slots__plan_id__in=world.plan_ids
-        ).distinct()
-    )
+    return _swaps(world, state="sent")
 
 
 def _hold_mining(stack: Stack, world: World) -> list[OutboundTransaction]:
@@ -221,7 +291,9 @@ def _stuck(stack: Stack, world: World, chance: random.Random) -> None:
     assert stack.sandbox.anvil is not None
     rows = _hold_mining(stack, world)
     fee = max(attempt.max_fee_units for row in rows for attempt in row.attempts_made.all())
-    stack.sandbox.anvil.base_fee_set(wei=int(fee * 1.1))
+    # Empty blocks lower the base fee by an eighth each: this stays above the bid for eight of them, and a
+    # transaction is stuck after five.
+    stack.sandbox.anvil.base_fee_set(wei=fee * 3)
     _mine_again(stack)
 
 
@@ -251,8 +323,54 @@ def _reorg(stack: Stack, world: World, chance: random.Random) -> None:
     _mine_again(stack)
 
 
-def _poison_plan(world: World) -> dict[str, str]:
-    Plan.objects.filter(pk=world.plans[4].pk).update(zone="Nowhere/Never")
+def _runaway(stack: Stack, world: World, chance: random.Random) -> None:
+    """Between quote and block the market runs away: broadcasts do not reach the node until the price has moved."""
+    assert stack.proxy is not None
+    stack.proxy.fault("drop_request", method="eth_sendRawTransaction")
+    wait_until(lambda: len(_sent(world)) == 2, seconds=60, what="both swaps given to the endpoint")
+    market = stack.sandbox.market
+    for symbol in ("WETH", "WBTC"):
+        market.move_asset(symbol=symbol, price=market.feed_price(symbol=symbol) * Decimal("1.1"))
+    stack.proxy.clear()
+
+
+def _reverted_once(stack: Stack, world: World) -> list[str]:
+    """Each market's first swap reverted and the second was bought; the gas of both is in the books."""
+    found = [(row.state, row.gas_cost_units > 0, row.gas_booked_at is not None) for row in _swaps(world)]
+    wanted = [("confirmed", True, True)] * 2 + [("reverted", True, True)] * 2
+    return [] if sorted(found) == wanted else [f"swaps: expected {wanted}, found {sorted(found)}"]
+
+
+def _credit_killed(stack: Stack, world: World, chance: random.Random) -> None:
+    """An operator credits by hand, dies before the commit, and says the same again, twice."""
+    stack.sandbox.market.mint(symbol="LINK", to=Wallet.objects.get(role="swap").address, units=CREDIT_UNITS)
+    said = _CREDIT.format(
+        user_id=world.people[0].pk, asset_id=Asset.objects.get(code="LINK").pk, units=CREDIT_UNITS
+    )
+    for number, wanted in enumerate((-signal.SIGKILL, 0, 0)):
+        command = stack.command_child(f"credit-{number}", ["shell", "-v", "0", "-c", said])
+        command.start()
+        status = command.wait(seconds=60)
+        command.stop()
+        if status != wanted:
+            raise SandboxError(
+                f"command {number} ended with {status}, expected {int(wanted)}: {tail(command.log)}"
+            )
+
+
+def _credited_once(stack: Stack, world: World) -> list[str]:
+    person = world.people[0]
+    posted = Journal.objects.filter(reference=f"credit:by-hand-{person.pk}").count()
+    told = Event.objects.filter(
+        topic="balance.credited", subject_id=person.pk, payload__note="by hand"
+    ).count()
+    balance = {b.asset.code: b.available_units for b in balances_for_owner(owner_id=person.pk)}.get("LINK")
+    found = (posted, told, balance)
+    return [] if found == (1, 1, CREDIT_UNITS) else [f"journals, events, balance: {found}"]
+
+
+def _poison_plan(stack: Stack, world: World) -> dict[str, str]:
+    Plan.objects.filter(pk=world.plans[4].pk).update(schedule_kind="daily", zone="Nowhere/Never")
     return {}
 
 
@@ -267,7 +385,7 @@ def _poison_buried(stack: Stack, world: World) -> list[str]:
     return wrong
 
 
-def _lethal_plan(world: World) -> dict[str, str]:
+def _lethal_plan(stack: Stack, world: World) -> dict[str, str]:
     return {"worker": f"work.plans.open.claimed:{world.plans[4].pk}=kill@always"}
 
 
@@ -308,7 +426,7 @@ OTHERS = [
     Case(
         "poison row",
         "a plan whose schedule cannot be computed",
-        "zone overwritten by SQL",
+        "a daily plan's zone overwritten by SQL",
         "it is buried with its reason; the others' books",
         arm=_poison_plan,
         check=_poison_buried,
@@ -329,41 +447,98 @@ OTHERS = [
         "proxy drops the answer × 4",
         during=_fault("drop_answer", method="eth_sendRawTransaction", times=4),
         smoke=True,
+        faulty=True,
     ),
     Case(
         "rpc late",
         "the node answers late",
         "proxy delays 2 s × 15",
         during=_fault("delay", seconds=2.0, times=15),
+        faulty=True,
     ),
     Case("rpc refuses", "the node is away for 6 s", "proxy refuses connections", during=_refuse),
     Case(
-        "rpc 429", "the node is rate limited", "HTTP 429 × 30", during=_fault("status", status=429, times=30)
+        "rpc 429",
+        "the node limits the rate for 15 s",
+        "HTTP 429 for 15 s",
+        during=_fault("status", status=429, lasts=15),
+        faulty=True,
     ),
-    Case("rpc garbage", "the node answers no JSON", "proxy × 10", during=_fault("garbage", times=10)),
+    Case(
+        "rpc garbage",
+        "the node answers no JSON for 6 s",
+        "proxy for 6 s",
+        during=_fault("garbage", lasts=6),
+        faulty=True,
+    ),
     Case(
         "rpc head ahead",
         "the node lies: head 500 ahead",
         "proxy × 20",
         during=_fault("head", offset=500, times=20),
+        faulty=True,
     ),
     Case(
         "rpc head behind",
         "the node lies: head 3 behind",
         "proxy × 20",
         during=_fault("head", offset=-3, times=20),
+        faulty=True,
     ),
     Case(
         "rpc null receipts",
         "the node has forgotten receipts",
         "null × 20",
         during=_fault("null", method="eth_getTransactionReceipt", times=20),
+        faulty=True,
+    ),
+    Case(
+        "rpc one of two away",
+        "the first of two endpoints is away all the time",
+        "proxy drops every request",
+        arm=_two_endpoints("drop_request"),
+        check=_second_was_asked,
+        faulty=True,
+    ),
+    Case(
+        "rpc one of two lies",
+        "the first of two endpoints claims a head 500 ahead all the time",
+        "proxy",
+        arm=_two_endpoints("head", offset=500),
+        faulty=True,
+    ),
+    Case(
+        "rpc two disagree",
+        "two endpoints show different blocks for a while",
+        "proxy changes hashes for 8 s",
+        arm=_two_endpoints("hash", second=True),
+        during=_agree_after(8),
+        check=_second_spoiled,
+    ),
+    Case(
+        "reverted",
+        "the market runs away between quote and block: both swaps revert",
+        "pools and feeds moved by 10 %",
+        "priced anew and bought; the gas of both tries is booked; the books of the undisturbed run",
+        during=_runaway,
+        check=_reverted_once,
+        faulty=True,
+    ),
+    Case(
+        f"kill {CREDIT_FAILPOINT}",
+        f"an operator's command dies at {CREDIT_FAILPOINT}",
+        "SIGKILL, typed again twice",
+        "credited and told once; the books of the undisturbed run",
+        failpoints={"worker": f"{CREDIT_FAILPOINT}=kill@1"},
+        fires=CREDIT_FAILPOINT,
+        during=_credit_killed,
+        check=_credited_once,
     ),
     Case("dropped", "swaps vanish from the mempool", "anvil_dropTransaction", during=_dropped),
     Case(
         "stuck",
         "the base fee rises above what was bid",
-        "base fee × 1.1 of the bid",
+        "base fee set to 3 × the bid",
         during=_stuck,
         check=_was("transaction.replaced"),
     ),

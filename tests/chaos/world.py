@@ -6,15 +6,15 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 
 from apps.accounts.models import User
-from apps.chain.models import OutboundTransaction, Wallet
-from apps.core import clock, doorbell, invariants
+from apps.chain.models import NetworkWatch, OutboundTransaction, RpcEndpoint, Wallet
+from apps.core import clock, doorbell, invariants, work
 from apps.core.models import Asset
 from apps.ledger.selectors import balances_for_owner
-from apps.plans.models import Plan, Slot
-from apps.providers.models import Market
+from apps.plans.models import Batch, Plan, Slot
+from apps.providers.models import Market, VenueHealth
 from apps.treasury.services import credit_by_hand
 from tests.support.stack import Stack, wait_until
 
@@ -53,8 +53,14 @@ class World:
 
 
 def world_make(stack: Stack) -> World:
-    """Two people with money that really lies in the wallet, and their plans, not due yet."""
+    """Two people with money that really lies in the wallet, and their plans, not due yet.
+
+    Endpoints and venues are healthy again: a case must not pay for what the one before it broke.
+    """
     number = next(_counter)
+    RpcEndpoint.objects.exclude(name="anvil").delete()
+    RpcEndpoint.objects.update(failures=0, open_until=None, last_block=None, last_error="")
+    VenueHealth.objects.all().delete()
     asset, wallet = Asset.objects.get(code="USDC"), Wallet.objects.get(role="swap")
     people = []
     for index, funds in enumerate((1_000, 150)):
@@ -102,22 +108,52 @@ def world_begin(world: World) -> None:
 
 
 def world_wait(world: World, *, but: int = 0) -> float:
-    """Until every plan (but `but` of them) has its outcome, and every transaction is final and its gas booked."""
+    """Until every plan has its outcome, and every transaction is final and its gas booked.
+
+    `but` plans have no outcome but are buried.
+    """
 
     def done() -> bool:
         connection.close_if_unusable_or_obsolete()
         closed = Slot.objects.filter(plan_id__in=world.plan_ids, closed_at__isnull=False).count()
-        if closed < len(world.plans) - but:
+        buried = Plan.objects.filter(pk__in=world.plan_ids, buried_at__isnull=False).count()
+        if closed < len(world.plans) - but or buried != but:
             return False
         open_ones = OutboundTransaction.objects.filter(finalized_at__isnull=True)
         unbooked = OutboundTransaction.objects.filter(gas_used__gt=0, gas_booked_at__isnull=True)
         return not (open_ones.exists() or unbooked.exists())
 
-    return wait_until(done, seconds=SETTLE_SECONDS, what=f"settled; now {world_state(world)}")
+    return wait_until(done, seconds=SETTLE_SECONDS, what=lambda: f"settled; now {world_state(world)}")
 
 
 def world_state(world: World) -> list[tuple[str, str, str]]:
     return [(slot.plan.name, slot.state, slot.reason) for slot in world.slots()]
+
+
+def world_report() -> str:
+    """Where all work stands, for whoever looks into a case that broke; says so when the database cannot tell."""
+    try:
+        return "\n".join(
+            f"-- {title}\n" + "\n".join(map(str, rows))
+            for title, rows in (
+                ("work", work.depths().items()),
+                ("slots", Slot.objects.filter(closed_at__isnull=True).values()),
+                ("batches", Batch.objects.order_by("-created_at").values()[:6]),
+                (
+                    "transactions",
+                    OutboundTransaction.objects.order_by("-created_at").values(*_TRANSACTION)[:8],
+                ),
+                ("watches", NetworkWatch.objects.values()),
+                ("endpoints", RpcEndpoint.objects.values(*_ENDPOINT)),
+            )
+        )
+    except DatabaseError as error:
+        return f"no report: {error!r}"
+
+
+_ITEM = ("id", "state", "run_after", "attempts", "leased_until", "buried_at", "last_error")
+_TRANSACTION = (*_ITEM, "purpose", "nonce", "reason", "block_number", "finalized_at", "gas_booked_at")
+_ENDPOINT = ("name", "priority", "failures", "open_until", "last_block", "last_error")
 
 
 def world_books(world: World) -> dict[str, Any]:

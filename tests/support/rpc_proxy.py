@@ -50,7 +50,10 @@ class Fault:
 
 
 class RpcProxy:
-    """The proxy; may be used as a context manager. `asked` lists the methods that were forwarded or refused."""
+    """The proxy; may be used as a context manager. `asked` lists the methods that were forwarded or refused.
+
+    `met` counts the answers that a fault spoiled.
+    """
 
     def __init__(self, upstream: str, *, port: int = 0) -> None:
         self.upstream = upstream
@@ -60,6 +63,7 @@ class RpcProxy:
         self._released = threading.Event()
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
+        self.met = 0
         self.asked: list[str] = []
         self.forwarded: list[str] = []
 
@@ -119,6 +123,7 @@ class RpcProxy:
                 if fault.kind in kinds and fault.method in ("*", method) and fault.times != 0:
                     if fault.times is not None:
                         fault.times -= 1
+                    self.met += 1
                     return fault
         return None
 

@@ -1,9 +1,12 @@
 """The whole platform with real processes, made to be broken: one stack, many cases, one after the other."""
 
 import shutil
+import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from apps.sandbox.runtime.errors import SandboxError
@@ -13,6 +16,7 @@ from tests.support.rpc_proxy import RpcProxy
 ROLES = ("worker", "signer", "beat")
 # Lease times are scaled down, so that a killed worker's rows are free after seconds, not a minute.
 LEASE_SCALE = "0.1"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stack(Supervisor):
@@ -28,6 +32,10 @@ class Stack(Supervisor):
             environment={"LEASE_SCALE": LEASE_SCALE, "LOG_LEVEL": "INFO"},
         )
         self.proxy: RpcProxy | None = None
+        # A second way to the same node, for cases in which endpoints disagree; no role knows it until it is added.
+        self.proxy_second: RpcProxy | None = None
+        # What went wrong while a dead role was started again; a case with such trouble proves nothing.
+        self.trouble: list[str] = []
         self._failpoints: dict[str, str] = {}
         self._watching = threading.Event()
         self._guard = threading.Lock()
@@ -38,12 +46,16 @@ class Stack(Supervisor):
         self.sandbox.start()
         self.prepare()
         assert self.sandbox.anvil is not None
-        self.proxy = RpcProxy(self.sandbox.anvil.url)
+        self.proxy, self.proxy_second = RpcProxy(self.sandbox.anvil.url), RpcProxy(self.sandbox.anvil.url)
         self.proxy.start()
+        self.proxy_second.start()
 
     def roles_start(self, *, failpoints: Mapping[str, str] | None = None) -> None:
         """Start worker, signer and beat, the named roles with their `FAILPOINTS`; what dies is restarted."""
         self._failpoints = dict(failpoints or {})
+        self.trouble.clear()
+        for log in (self.directory / "logs").glob("*.log"):
+            log.unlink()
         self._start_roles(ROLES)
         self._watching.set()
         self._watcher = threading.Thread(target=self._watch_quietly, daemon=True)
@@ -71,14 +83,22 @@ class Stack(Supervisor):
         with self._guard:
             self._runs[role].child.kill()
 
+    def logs_keep(self, to: Path) -> None:
+        """Copy what roles (since they were started last) and services said."""
+        shutil.rmtree(to, ignore_errors=True)
+        to.mkdir(parents=True)
+        for log in self.directory.rglob("*.log"):
+            shutil.copy(log, to / log.name)
+
     def fired(self, name: str) -> bool:
         """Whether a process really died at this failpoint."""
         return (self.directory / "failpoints" / name).exists()
 
     def destroy(self) -> None:
         self.roles_stop()
-        if self.proxy is not None:
-            self.proxy.stop()
+        for proxy in (self.proxy, self.proxy_second):
+            if proxy is not None:
+                proxy.stop()
         super().destroy()
 
     def _watch_quietly(self) -> None:
@@ -88,16 +108,49 @@ class Stack(Supervisor):
                     if not run.child.running:
                         # At once, every time: the pauses of the supervisor are for people who read its output.
                         run.failures = 0
-                        self._revive(name, run)
+                        try:
+                            self._revive(name, run)
+                        except Exception as error:  # noqa: BLE001 — said by the case; the next round tries again
+                            self.trouble.append(f"{name} was not started again: {error!r}")
             self._pause.wait(0.1)
 
 
-def wait_until(done: Callable[[], bool], *, seconds: float, what: str) -> float:
+@contextmanager
+def stack_open(directory: Path, *, fsync: bool = False) -> Iterator[Stack]:
+    """A stack with its services, stopped and removed however the block ends.
+
+    SIGINT, SIGTERM and SIGHUP end the block by `SystemExit` with 128 + number; from then on they are ignored, since
+    what stops, stops whole. That is bounded by the graces that children are given.
+    """
+
+    def end(number: int, _: object) -> None:
+        _ignore()
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in _SIGNALS}
+    stack = Stack(directory, fsync=fsync)
+    try:
+        stack.services_start()
+        yield stack
+    finally:
+        _ignore()
+        stack.destroy()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ignore() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def wait_until(done: Callable[[], bool], *, seconds: float, what: str | Callable[[], str]) -> float:
     """Poll until `done`; answers how long it took. Raises `SandboxError` naming `what` when it never was."""
     started = time.monotonic()
     pause = threading.Event()
     while not done():
         if time.monotonic() - started > seconds:
-            raise SandboxError(f"not within {seconds:.0f} s: {what}")
+            said = what if isinstance(what, str) else what()
+            raise SandboxError(f"not within {seconds:.0f} s: {said}")
         pause.wait(0.03)
     return time.monotonic() - started
