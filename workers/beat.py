@@ -39,17 +39,20 @@ class SingleScheduler(DatabaseScheduler):  # type: ignore[misc]
             if self._session is not None:
                 self._session.execute("SELECT 1")
                 return True
-            session: psycopg.Connection[Any] = psycopg.connect(
-                **connection.get_connection_params(), autocommit=True
-            )
+            self._session = self._lock()
         except psycopg.OperationalError as error:
             logger.warning("beat has no database: %s", type(error).__name__)
             self._session = None
-            return False
+        return self._session is not None
+
+    def _lock(self) -> psycopg.Connection[Any] | None:
+        """A session of its own that holds the lock; None while another beat does."""
+        session: psycopg.Connection[Any] = psycopg.connect(
+            **connection.get_connection_params(), autocommit=True
+        )
         row = session.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK_KEY]).fetchone()
         if row is None or not row[0]:
             session.close()
-            return False
+            return None
         logger.info("beat leads")
-        self._session = session
-        return True
+        return session

@@ -37,6 +37,10 @@ PRICE = register(
         on_bury=batches_without_quote,
         chunk=1,
         lease_seconds=60.0,
+        # About ten minutes. Endpoints that are away or limit the rate for two must not cost people their buy, and
+        # nobody's funds should be held for long by a price that cannot be had.
+        max_attempts=20,
+        backoff_cap_seconds=60.0,
     )
 )
 SETTLE = register(Work("plans.settle", Batch, (BatchState.SENDING,), perform=batch_settle, chunk=1))

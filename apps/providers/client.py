@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from apps.chain import services as chain
-from apps.core.errors import Retryable
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +23,8 @@ class ChainView:
 
 def chain_view(*, network_id: UUID, calls: Sequence[tuple[str, str]]) -> ChainView:
     """The latest block, and `calls` ((contract, call data) pairs) at it; raises chain's retryable errors."""
-    block = chain.block_read(network_id=network_id)
-    if block is None:
-        raise Retryable("no endpoint shows its latest block")
-    answers = chain.calls_read(
-        network_id=network_id,
-        calls=[chain.Call(to=to, data=data) for to, data in calls],
-        block=block.number,
+    block, answers = chain.calls_at_head_read(
+        network_id=network_id, calls=[chain.Call(to=to, data=data) for to, data in calls]
     )
     return ChainView(
         block_number=block.number,

@@ -10,7 +10,11 @@ from config import env
 
 
 def databases(*, default: str | None = None) -> dict[str, dict[str, Any]]:
-    """One PostgreSQL. Server-side timeouts bound every statement that no worker meant to be long."""
+    """One PostgreSQL. Server-side timeouts bound every statement that no worker meant to be long.
+
+    Commits are synchronous whatever the server's own configuration says. What is broadcast after a commit (the signed
+    bytes of a transaction) must still be known after a crash: forgotten, it would be signed anew and bought twice.
+    """
     config = env.database("DATABASE_URL", default=default)
     config["ENGINE"] = "django_prometheus.db.backends.postgresql"
     config["CONN_MAX_AGE"] = 60
@@ -19,7 +23,10 @@ def databases(*, default: str | None = None) -> dict[str, dict[str, Any]]:
         **config.get("OPTIONS", {}),
         "connect_timeout": 5,
         "application_name": env.text("SERVICE_NAME", default="tranche"),
-        "options": "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
+        "options": (
+            "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s"
+            " -c synchronous_commit=on"
+        ),
     }
     return {"default": config}
 

@@ -9,7 +9,7 @@ from apps.chain import failover, sending, services
 from apps.chain.client import Endpoint, SendOutcome
 from apps.chain.domain import Call, CallReverted
 from apps.chain.errors import EndpointFailure, RpcUnavailable
-from apps.chain.models import Block, Network, RpcEndpoint
+from apps.chain.models import Block, Network, RpcEndpoint, Token
 from tests.chain.conftest import Chain
 from tests.chain.test_lifecycle import assert_invariants
 from tests.support.rpc_proxy import RpcProxy
@@ -225,3 +225,31 @@ def test_the_url_is_encrypted_and_in_no_error_or_log(
     shown += [repr(row), str(vars(row)), caplog.text, *capfd.readouterr()]
     assert canary not in "\n".join(shown)
     assert canary.encode() not in bytes(row.url_ciphertext)
+
+
+def test_without_one_endpoint_for_both_a_lied_head_ends_the_read_and_with_it_the_next_one_answers(
+    chain: Chain, token: Token
+) -> None:
+    call = Call(to=token.address, data="0x18160ddd")  # totalSupply()
+    with RpcProxy(chain.node.url) as honest:
+        services.endpoint_add(network_id=chain.network.pk, name="honest", url=honest.url, priority=20)
+        chain.proxy.fault("head", method="eth_getBlockByNumber", offset=500)
+        with pytest.raises(RpcUnavailable):
+            services.calls_read(
+                network_id=chain.network.pk, calls=[call], block=chain.node.block_number() + 500
+            )
+
+        head, answers = services.calls_at_head_read(network_id=chain.network.pk, calls=[call])
+
+        assert head.number == chain.node.block_number()
+        assert [len(answer) for answer in answers if isinstance(answer, bytes)] == [32]
+        assert "claims to have" in RpcEndpoint.objects.get(name="main").last_error
+
+
+def test_a_call_that_the_node_refuses_rests_no_endpoint(chain: Chain, token: Token) -> None:
+    chain.proxy.fault("error", method="eth_call", message="execution timeout")
+    with pytest.raises(RpcUnavailable, match="execution timeout"):
+        services.calls_at_head_read(
+            network_id=chain.network.pk, calls=[Call(to=token.address, data="0x18160ddd")]
+        )
+    assert RpcEndpoint.objects.get().failures == 0

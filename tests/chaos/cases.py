@@ -50,9 +50,10 @@ NOT_HERE = {
 
 # What an operator types to credit a person by hand.
 _CREDIT = """
+from uuid import UUID
 from apps.treasury.services import credit_by_hand
 credit_by_hand(
-    user_id="{user_id}", asset_id="{asset_id}", amount_units={units},
+    user_id=UUID("{user_id}"), asset_id=UUID("{asset_id}"), amount_units={units},
     reference="by-hand-{user_id}", note="by hand", actor="chaos",
 )
 """
@@ -147,13 +148,18 @@ def _redis_restart(stack: Stack, world: World, chance: random.Random) -> None:
     stack.sandbox.valkey.start()
 
 
-def _postgres_restart(stack: Stack, world: World, chance: random.Random) -> None:
-    assert stack.sandbox.postgres is not None
-    wait_until(lambda: _slots(world, "reserved", "batched", "settled"), seconds=30, what="slots on their way")
-    connection.close()
-    stack.sandbox.postgres.stop_immediate()
-    threading.Event().wait(chance.uniform(0.2, 1.0))
-    stack.sandbox.postgres.start()
+def _postgres_restart(when: Callable[[World], bool]) -> Callable[[Stack, World, random.Random], None]:
+    """Stop PostgreSQL as a crash would, the moment `when` holds, and start it again."""
+
+    def during(stack: Stack, world: World, chance: random.Random) -> None:
+        assert stack.sandbox.postgres is not None
+        wait_until(lambda: when(world), seconds=60, what="the moment to stop PostgreSQL")
+        connection.close()
+        stack.sandbox.postgres.stop_immediate()
+        threading.Event().wait(chance.uniform(0.2, 1.0))
+        stack.sandbox.postgres.start()
+
+    return during
 
 
 def _random_kills(stack: Stack, world: World, chance: random.Random) -> None:
@@ -267,10 +273,21 @@ def _sent(world: World) -> list[OutboundTransaction]:
 
 
 def _hold_mining(stack: Stack, world: World) -> list[OutboundTransaction]:
-    """Stop blocks and wait until every swap of the case is in the mempool and nowhere else."""
+    """Stop blocks and wait until the swaps of the case are in the mempool and nowhere else.
+
+    Allowances are mined meanwhile, or no swap would be sent; a swap that was sent first may go with them.
+    """
     assert stack.sandbox.anvil is not None
-    stack.sandbox.anvil.mining_manual()
-    wait_until(lambda: len(_sent(world)) == 2, seconds=40, what="both swaps sent")
+    anvil = stack.sandbox.anvil
+    anvil.mining_manual()
+
+    def held() -> bool:
+        if OutboundTransaction.objects.filter(purpose="allowance", state="sent").exists():
+            anvil.mine()
+        swaps = _swaps(world)
+        return len(swaps) == 2 and all(row.attempts_made.exists() for row in swaps) and bool(_sent(world))
+
+    wait_until(held, seconds=60, what="swaps in the mempool")
     return _sent(world)
 
 
@@ -414,11 +431,19 @@ OTHERS = [
         smoke=True,
     ),
     Case("redis restarted", "Redis dies and comes back", "SIGKILL, restarted", during=_redis_restart),
-    Case(
-        "postgres restarted",
-        "PostgreSQL stops at once and comes back",
-        "pg_ctl -m immediate",
-        during=_postgres_restart,
+    *(
+        Case(
+            f"postgres restarted {moment}",
+            f"PostgreSQL dies {moment} and comes back",
+            "SIGQUIT, restarted; asynchronous commits are the server's default",
+            during=_postgres_restart(when),
+        )
+        for moment, when in (
+            ("on the way", lambda world: _slots(world, "reserved", "batched", "settled")),
+            ("after a signature", lambda world: bool(_swaps(world, state__in=["signed", "sent"]))),
+            ("after a broadcast", lambda world: bool(_sent(world))),
+            ("while settling", lambda world: _slots(world, "settled")),
+        )
     ),
     Case("random kills", "worker, signer, beat die at any time", "SIGKILL × 5, seeded", during=_random_kills),
     Case("everything twice", "two workers, two signers, two beats", "second set of processes", during=_twice),

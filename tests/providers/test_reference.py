@@ -107,6 +107,6 @@ def test_reference_costs_one_query_of_ours(
     usdc_weth: Market, django_assert_num_queries: Callable[..., Any]
 ) -> None:
     reference_price_read(market_id=usdc_weth.pk)
-    with django_assert_num_queries(3) as queries:
+    with django_assert_num_queries(2) as queries:
         reference_price_read(market_id=usdc_weth.pk)
     assert sum("providers_" in query["sql"] for query in queries.captured_queries) == 1

@@ -75,6 +75,6 @@ def test_refresh_takes_the_same_queries_for_any_number_of_markets(
     for code in codes:
         house.v2_route(house.market("USDC", code))
     price_snapshots_refresh()
-    with django_assert_num_queries(5) as queries:
+    with django_assert_num_queries(4) as queries:
         price_snapshots_refresh()
     assert sum("providers_" in query["sql"] for query in queries.captured_queries) == 3

@@ -139,6 +139,6 @@ def test_quote_costs_few_queries(house: House, django_assert_num_queries: Callab
     house.v3_route(market, 500)
     quotes_best(market_id=market.pk, amount_in_units=1_000_000)
     # Market, routes, breaker, health noted; two more each time the chain's endpoints are looked up.
-    with django_assert_num_queries(6) as queries:
+    with django_assert_num_queries(5) as queries:
         quotes_best(market_id=market.pk, amount_in_units=1_000_000)
     assert sum("providers_" in query["sql"] for query in queries.captured_queries) == 4

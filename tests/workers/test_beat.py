@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -38,6 +39,25 @@ def test_one_leads_and_the_other_takes_over_when_its_session_is_gone(beats: list
     # The dead leader notices at its next tick; whoever asks first leads from then on.
     assert second._leads() is True
     assert first._leads() is False
+
+
+def test_a_session_that_dies_before_it_has_the_lock_ends_no_beat(
+    beats: list[SingleScheduler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL restarts between a beat's connection and its question: it asks again at its next tick."""
+    connect = psycopg.connect
+
+    def connect_and_lose(**params: Any) -> psycopg.Connection[Any]:
+        session = connect(**params)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [session.info.backend_pid])
+        return session
+
+    with monkeypatch.context() as patched:
+        patched.setattr(psycopg, "connect", connect_and_lose)
+        assert beats[0].tick() == 1.0
+
+    assert beats[0]._leads() is True
 
 
 def test_only_the_leader_publishes_what_is_due() -> None:

@@ -11,7 +11,7 @@ from apps.chain.services.networks import (
 )
 from apps.chain.services.reads import (
     block_number_read,
-    block_read,
+    calls_at_head_read,
     calls_read,
     native_balance_read,
     token_balance_read,
@@ -25,8 +25,8 @@ from apps.chain.services.wallets import (
 )
 
 __all__ = [
-    "Call", "CallReverted", "Header", "block_number_read", "block_read", "calls_read", "endpoint_add",
-    "native_balance_read", "network_create", "network_halt", "network_resume", "signer_rule_allow",
+    "Call", "CallReverted", "Header", "block_number_read", "calls_at_head_read", "calls_read",
+    "endpoint_add", "native_balance_read", "network_create", "network_halt", "network_resume", "signer_rule_allow",
     "token_balance_read", "token_register", "transaction_cancel", "transaction_request", "transaction_retry",
     "transactions_book", "wallet_cap_set", "wallet_create", "wallet_import",
 ]  # fmt: skip

@@ -33,6 +33,32 @@ def calls_read(
     return _ask(network_id, act)
 
 
+def calls_at_head_read(
+    *, network_id: UUID, calls: Sequence[Call]
+) -> tuple[Header, list[bytes | CallReverted]]:
+    """The head that an endpoint claims, and `calls` at it, both from the same endpoint.
+
+    One that cannot show the block that it claims as its head is passed over: it lies, or is several nodes of
+    different height behind one URL. Raises `RpcUnavailable` like `calls_read`.
+    """
+
+    def act(endpoint: Endpoint) -> tuple[Header, list[bytes | CallReverted]]:
+        head = header(endpoint.request("eth_getBlockByNumber", ["latest", False]))
+        if head is None:
+            raise EndpointFailure("no latest block", in_doubt=False)
+        at = hex(head.number)
+        answers = endpoint.batch([("eth_call", call_params(call, at)) for call in calls])
+        try:
+            return head, [_call_result(answer) for answer in answers]
+        except RpcError:
+            # The calls may be at fault, which is no reason to rest an endpoint, or the block.
+            if header(endpoint.request("eth_getBlockByNumber", [at, False])) is None:
+                raise EndpointFailure("cannot show a block that it claims to have") from None
+            raise
+
+    return _ask(network_id, act)
+
+
 def native_balance_read(*, network_id: UUID, address: str, block: int | str = "latest") -> int:
     """The native balance of an address at `block`, in base units."""
     return _ask(
@@ -52,13 +78,6 @@ def token_balance_read(*, network_id: UUID, token: str, address: str, block: int
 def block_number_read(*, network_id: UUID) -> int:
     """What an endpoint says its head is. Not a basis for finality: see `Network.watched_block`."""
     return _ask(network_id, lambda endpoint: quantity(endpoint.request("eth_blockNumber", [])))
-
-
-def block_read(*, network_id: UUID, block: int | str = "latest") -> Header | None:
-    """A header by number or tag; None means unknown, not absent."""
-    return _ask(
-        network_id, lambda endpoint: header(endpoint.request("eth_getBlockByNumber", [_block(block), False]))
-    )
 
 
 def _ask(network_id: UUID, act: Callable[[Endpoint], R]) -> R:
