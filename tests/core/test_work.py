@@ -70,6 +70,20 @@ def test_an_attempt_is_counted_before_the_work_begins() -> None:
     assert row.leased_until is not None
 
 
+def test_without_counting_before_the_work_a_row_that_kills_is_claimed_for_ever() -> None:
+    """Who counts after the work never counts what kills the worker; see the test of lethal rows for our way."""
+    make(1)
+    lethal = kind(max_attempts=3)
+
+    for _ in range(10):
+        claim = work.claim_due(lethal)
+        assert len(claim.ids) == 1
+        WorkProbe.objects.update(attempts=0)  # the count would follow the work, and the worker is dead
+        expire_leases()
+
+    assert WorkProbe.objects.get().buried_at is None
+
+
 def test_leased_rows_are_nobody_elses_until_the_lease_runs_out() -> None:
     make(2)
     first = work.claim_due(kind(chunk=2))
@@ -80,6 +94,23 @@ def test_leased_rows_are_nobody_elses_until_the_lease_runs_out() -> None:
 
     assert second.ids == first.ids
     assert set(WorkProbe.objects.values_list("attempts", flat=True)) == {2}
+
+
+@pytest.mark.parametrize(("proven", "passes"), [(False, 2), (True, 1)])
+def test_without_proving_the_lease_a_stalled_worker_makes_the_step_again(proven: bool, passes: int) -> None:
+    make(1)
+    slow = work.claim_due(kind())
+    expire_leases()
+    work.drain(kind())
+
+    with transaction.atomic():
+        if proven:
+            with slow.locked() as rows:
+                close(rows)
+        else:
+            close(list(WorkProbe.objects.select_for_update().filter(pk__in=slow.ids)))
+
+    assert WorkProbe.objects.get().passes == passes
 
 
 def test_a_worker_that_lost_its_lease_no_longer_moves_the_row() -> None:

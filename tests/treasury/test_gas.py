@@ -1,7 +1,8 @@
 """Gas: every final transaction's is booked once, whoever asks and however often."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 
 import pytest
@@ -12,7 +13,8 @@ from apps.chain.domain import FINAL
 from apps.chain.models import OutboundTransaction
 from apps.chain.services import transaction_cancel
 from apps.core import clock
-from apps.ledger.domain import AccountKey, AccountKind
+from apps.core.ids import uuid7
+from apps.ledger.domain import AccountKey, AccountKind, JournalDraft, PostResult
 from apps.ledger.models import Account, Entry, Journal
 from apps.ledger.services import accounts_open, journals_post
 from apps.treasury.domain import gas_journal
@@ -202,3 +204,20 @@ def test_two_bookers_at_once_book_once(ended: Desk) -> None:
     assert sum(_together(4, locked)) == 3
     assert Account.objects.get(kind="gas").balance_units == -_burned()
     assert not gas_booked_once().violations
+
+
+def test_without_its_name_a_booking_whose_mark_was_lost_is_made_twice(
+    ended: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`test_marks_that_were_lost_are_set_again_without_a_second_booking` is the same with the guard."""
+
+    def anonymous(*, drafts: Sequence[JournalDraft]) -> PostResult:
+        return journals_post(drafts=[replace(draft, reference=f"any:{uuid7()}") for draft in drafts])
+
+    gas_book()
+    OutboundTransaction.objects.update(gas_booked_at=None)
+    monkeypatch.setattr("apps.treasury.services.journals_post", anonymous)
+
+    assert gas_book().booked == 3
+
+    assert gas_spent_units(asset_id=ended.asset_id("ETH")) == 2 * _burned()

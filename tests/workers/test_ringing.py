@@ -14,7 +14,7 @@ from celery import current_app
 from django.conf import settings
 from django.db import connection, transaction
 
-from apps.core import doorbell
+from apps.core import doorbell, work
 from apps.core.api.request_ids import request_id_bind
 from apps.core.models import WorkProbe
 from config.roles import QUEUES, SIGNING_QUEUE
@@ -82,7 +82,7 @@ def test_the_ring_carries_the_requests_id_and_the_task_logs_under_it(broker: Any
 _RING_WITHOUT_BROKER = """
 import django; django.setup()
 from django.db import connection, transaction
-from apps.core import doorbell
+from apps.core import doorbell, work
 from apps.core.models import WorkProbe
 with transaction.atomic():
     WorkProbe.objects.create()
@@ -117,6 +117,26 @@ def test_the_tick_rings_what_is_due_and_nothing_else(broker: Any) -> None:
     platform.tick()
 
     assert [headers["task"] for headers in messages(broker, "default")] == ["core.probe"]
+
+
+def test_without_the_tick_a_ring_lost_with_redis_is_lost_for_good_and_with_it_comes_again(
+    broker: Any,
+) -> None:
+    with transaction.atomic():
+        probe = WorkProbe.objects.create()
+        doorbell.ring("core.probe")
+    broker.flushdb()
+
+    # Nothing else rings: the row is due, and nobody knows.
+    assert work.due_names() == ["core.probe"]
+    assert messages(broker, "default") == []
+
+    platform.tick()
+    (headers,) = messages(broker, "default")
+    registered: Any = current_app.tasks[headers["task"]]
+    registered.run()
+    probe.refresh_from_db()
+    assert probe.state == "closed"
 
 
 def test_no_message_carries_arguments(broker: Any) -> None:
