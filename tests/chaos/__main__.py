@@ -123,7 +123,10 @@ def _play(stack: Stack, case: "Case", *, seed: int, books: dict[str, Any]) -> di
             logs = str(kept.relative_to(ROOT))
         connection.close()
         _faults_clear(stack)
-        stack.roles_stop()
+        if wrong:
+            # Whatever state its processes are in, the next case begins with others.
+            stack.roles_stop()
+        stack.failpoints_forget()
         if stack.sandbox.anvil is not None:
             stack.sandbox.anvil.mining_interval(seconds=1)
     return {

@@ -109,6 +109,25 @@ def _spelled(argument: ast.expr) -> Iterator[str]:
                 yield f"work.{kind.name}{place}"
 
 
+def _held(name: str) -> Callable[[Stack, World], dict[str, str]]:
+    """The network is always watched: hold the failpoint back until a swap is on its way, or it would show nothing."""
+
+    def arm(stack: Stack, world: World) -> dict[str, str]:
+        stack.failpoint_hold(name)
+        return {}
+
+    return arm
+
+
+def _released(name: str) -> Callable[[Stack, World, random.Random], None]:
+    def during(stack: Stack, world: World, chance: random.Random) -> None:
+        wait_until(lambda: bool(_sent(world)), seconds=60, what="a swap on its way")
+        stack.failpoint_release(name)
+        wait_until(lambda: stack.fired(name), seconds=30, what=f"death at {name}")
+
+    return during
+
+
 def kill_cases() -> list[Case]:
     """One case per failpoint: the process that passes it dies there by SIGKILL, with its whole group."""
     cases = []
@@ -121,7 +140,14 @@ def kill_cases() -> list[Case]:
                 how="SIGKILL to the process group, restarted",
                 failpoints={role: f"{name}=killgroup@1"},
                 fires=name,
-                during=_reorg if name.startswith("chain.rebroadcast") else None,
+                during=(
+                    _reorg
+                    if name.startswith("chain.rebroadcast")
+                    else _released(name)
+                    if "chain.watch" in name
+                    else None
+                ),
+                arm=_held(name) if "chain.watch" in name else None,
                 smoke=name in {"plans.settle.before_commit", "chain.send.after_rpc"},
             )
         )
