@@ -79,6 +79,7 @@ def _run(stack: Stack, options: argparse.Namespace, console: Console) -> list[di
 def _play(stack: Stack, case: "Case", *, seed: int, books: dict[str, Any]) -> dict[str, Any]:
     from django.db import connection
 
+    from tests.chaos.cases import failpoint_names
     from tests.chaos.world import (
         invariants_broken,
         world_begin,
@@ -95,9 +96,12 @@ def _play(stack: Stack, case: "Case", *, seed: int, books: dict[str, Any]) -> di
     try:
         stack.proxy.met = 0
         stack.sandbox.market.refresh_feeds()
+        stack.failpoints_hold(failpoint_names())
         world = world_make(stack)
         failpoints = {**case.failpoints, **(case.arm(stack, world) if case.arm else {})}
         stack.roles_start(failpoints=failpoints)
+        if case.fires and not case.late:
+            stack.failpoint_release(case.fires)
         world_begin(world)
         if case.during:
             case.during(stack, world, random.Random(seed))
@@ -126,7 +130,7 @@ def _play(stack: Stack, case: "Case", *, seed: int, books: dict[str, Any]) -> di
         if wrong:
             # Whatever state its processes are in, the next case begins with others.
             stack.roles_stop()
-        stack.failpoints_forget()
+        stack.failpoints_hold(failpoint_names())
         if stack.sandbox.anvil is not None:
             stack.sandbox.anvil.mining_interval(seconds=1)
     return {

@@ -73,6 +73,8 @@ class Case:
     invariant: str = SAME
     failpoints: dict[str, str] = field(default_factory=dict)
     fires: str = ""
+    # `during` releases the failpoint; otherwise it is released as the plans fall due.
+    late: bool = False
     during: Callable[[Stack, World, random.Random], None] | None = None
     arm: Callable[[Stack, World], dict[str, str]] | None = None
     check: Callable[[Stack, World], list[str]] | None = None
@@ -109,17 +111,9 @@ def _spelled(argument: ast.expr) -> Iterator[str]:
                 yield f"work.{kind.name}{place}"
 
 
-def _held(name: str) -> Callable[[Stack, World], dict[str, str]]:
-    """The network is always watched: hold the failpoint back until a swap is on its way, or it would show nothing."""
+def _on_its_way(name: str) -> Callable[[Stack, World, random.Random], None]:
+    """The network is always watched: only while a swap is on its way does dying there show anything."""
 
-    def arm(stack: Stack, world: World) -> dict[str, str]:
-        stack.failpoint_hold(name)
-        return {}
-
-    return arm
-
-
-def _released(name: str) -> Callable[[Stack, World, random.Random], None]:
     def during(stack: Stack, world: World, chance: random.Random) -> None:
         wait_until(lambda: bool(_sent(world)), seconds=60, what="a swap on its way")
         stack.failpoint_release(name)
@@ -129,25 +123,31 @@ def _released(name: str) -> Callable[[Stack, World, random.Random], None]:
 
 
 def kill_cases() -> list[Case]:
-    """One case per failpoint: the process that passes it dies there by SIGKILL, with its whole group."""
+    """One case per failpoint: the process that passes it dies there by SIGKILL, with its whole group.
+
+    All failpoints are armed in all processes and held; a case releases its own. So a case costs no start but that of
+    the process that died.
+    """
+    names = sorted(failpoint_names() - set(NOT_HERE) - {CREDIT_FAILPOINT})
+    armed = ",".join(f"{name}=killgroup@1" for name in names)
     cases = []
-    for name in sorted(failpoint_names() - set(NOT_HERE) - {CREDIT_FAILPOINT}):
-        role = "signer" if ".sign." in name else "worker"
+    for name in names:
+        watching = "chain.watch" in name
         cases.append(
             Case(
                 name=f"kill {name}",
-                fault=f"{role} dies at {name}",
+                fault=f"{'signer' if '.sign.' in name else 'worker'} dies at {name}",
                 how="SIGKILL to the process group, restarted",
-                failpoints={role: f"{name}=killgroup@1"},
+                failpoints={"worker": armed, "signer": armed},
                 fires=name,
+                late=watching,
                 during=(
                     _reorg
                     if name.startswith("chain.rebroadcast")
-                    else _released(name)
-                    if "chain.watch" in name
+                    else _on_its_way(name)
+                    if watching
                     else None
                 ),
-                arm=_held(name) if "chain.watch" in name else None,
                 smoke=name in {"plans.settle.before_commit", "chain.send.after_rpc"},
             )
         )

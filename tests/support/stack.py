@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,20 +97,17 @@ class Stack(Supervisor):
             run.child.stop(grace_seconds=14)
         self._runs.clear()
         self._failpoints.clear()
-        self.failpoints_forget()
 
-    def failpoints_forget(self) -> None:
-        """As if none had fired yet."""
-        shutil.rmtree(self.directory / "failpoints", ignore_errors=True)
-
-    def failpoint_hold(self, name: str) -> None:
-        """Keep an armed failpoint from firing, until `failpoint_release`."""
-        marker = self.directory / "failpoints" / name
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
+    def failpoints_hold(self, names: Iterable[str]) -> None:
+        """Keep armed failpoints from firing (as if they had), until they are released."""
+        markers = self.directory / "failpoints"
+        markers.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (markers / name).touch()
 
     def failpoint_release(self, name: str) -> None:
-        (self.directory / "failpoints" / name).unlink()
+        """The next process that passes it dies there."""
+        (self.directory / "failpoints" / name).unlink(missing_ok=True)
 
     def kill(self, role: str) -> None:
         """SIGKILL the role with its pool, as when its machine is lost."""
@@ -125,7 +122,7 @@ class Stack(Supervisor):
             shutil.copy(log, to / log.name)
 
     def fired(self, name: str) -> bool:
-        """Whether a process really died at this failpoint."""
+        """Whether a process really died at this failpoint since it was released."""
         return (self.directory / "failpoints" / name).exists()
 
     def destroy(self) -> None:

@@ -33,7 +33,13 @@ _SETTINGS = {
     "log_timezone": "UTC",
     "log_min_duration_statement": "1000",
 }
-_NOT_DURABLE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_NOT_DURABLE = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    # As bad as an operator's server may be: a crash forgets ten seconds of what sessions did not ask to have written.
+    "synchronous_commit": "off",
+    "wal_writer_delay": "10s",
+}
 
 
 class Postgres:
