@@ -70,7 +70,7 @@ def _run(stack: Stack, options: argparse.Namespace, console: Console) -> list[di
     books: dict[str, Any] = {}
     rows = []
     for number, case in enumerate(wanted, 1):
-        row = _play(stack, case, seed=options.seed + number, books=books)
+        row = _play(stack, case, seed=options.seed, books=books)
         console.print(f"{number:>3}/{len(wanted)}  {row['verdict']:<6} {row['seconds']:>6.1f} s  {case.name}")
         rows.append(row)
     return rows
@@ -104,7 +104,7 @@ def _play(stack: Stack, case: "Case", *, seed: int, books: dict[str, Any]) -> di
             stack.failpoint_release(case.fires)
         world_begin(world)
         if case.during:
-            case.during(stack, world, random.Random(seed))
+            case.during(stack, world, random.Random(f"{seed} {case.name}"))
         world_wait(world, but=case.but)
         _faults_clear(stack)
         if case.faulty and not stack.proxy.met:
