@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], list[dict[str, Any]]]]]:
-    from tests.bench import claiming, engine, ledger
+    from tests.bench import api, claiming, engine, ledger
 
     runs = 1 if quick else RUNS
 
@@ -77,6 +77,18 @@ def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], li
         ("engine", with_roles(lambda: engine.run(stack, items=500 if quick else 20_000, runs=runs))),
         ("memory", with_roles(lambda: claiming.memory(stack, due=500 if quick else 10_000))),
     ]
+    found.append(
+        (
+            "api",
+            lambda: api.run(
+                stack,
+                people=50 if quick else 2_000,
+                assets=5 if quick else 50,
+                each=4 if quick else 70,
+                runs=runs,
+            ),
+        )
+    )
     if not quick:
         found.insert(0, ("ledger", ledger.run))
     return found
