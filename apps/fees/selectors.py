@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
 from apps.core import clock
 from apps.fees.domain import FeeRule, fees
@@ -17,15 +17,15 @@ def fee_schedule_in_force(*, asset_id: UUID, tier: str, at: datetime | None = No
 
     Raises `FeeScheduleMissing`. One query, on the index of `fees_feeschedule_one_per_instant`.
     """
-    found = (
-        FeeSchedule.objects.filter(tier=tier, valid_from__lte=at or clock.now())
-        .filter(Q(asset_id=asset_id) | Q(asset__isnull=True))
-        .order_by(F("asset_id").asc(nulls_last=True), "-valid_from")
-        .first()
-    )
+    found = _of(asset_id, tier).filter(valid_from__lte=at or clock.now()).first()
     if found is None:
         raise FeeScheduleMissing(f"tier {tier!r} has no fee schedule in force for this asset")
     return found
+
+
+def fee_schedules_of(*, asset_id: UUID, tier: str) -> list[FeeSchedule]:
+    """All schedules of a tier and asset, past and future: the first that has begun is the one in force. One query."""
+    return list(_of(asset_id, tier))
 
 
 def fee_rule_in_force(*, asset_id: UUID, tier: str, at: datetime | None = None) -> FeeRule:
@@ -59,6 +59,13 @@ def fee_rules_by_tier(
     if missing:
         raise FeeScheduleMissing(f"no fee schedule in force for this asset and tiers {', '.join(missing)}")
     return rules
+
+
+def _of(asset_id: UUID, tier: str) -> QuerySet[FeeSchedule]:
+    """The asset's own before the tier's, the newest first."""
+    return FeeSchedule.objects.filter(Q(asset_id=asset_id) | Q(asset__isnull=True), tier=tier).order_by(
+        F("asset_id").asc(nulls_last=True), "-valid_from"
+    )
 
 
 def rule_of(schedule: FeeSchedule) -> FeeRule:

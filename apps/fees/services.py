@@ -7,11 +7,17 @@ from uuid import UUID
 from django.db import IntegrityError, transaction
 
 from apps.core import clock
+from apps.core.brief import Brief
 from apps.core.errors import Conflict, DomainError
-from apps.fees import selectors
 from apps.fees.domain import BPS_WHOLE, FeeRule
+from apps.fees.errors import FeeScheduleMissing
 from apps.fees.models import FeeSchedule
-from apps.fees.selectors import fees_for
+from apps.fees.selectors import fee_schedules_of, fees_for, rule_of
+
+# By asset and tier. Whole histories, so that a schedule's beginning is never late; a new one shows within a second.
+SCHEDULES = Brief(
+    lambda key: fee_schedules_of(asset_id=key[0], tier=key[1]), seconds=1.0, models=(FeeSchedule,)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +32,16 @@ class FeeQuote:
 
 
 def fee_quote(*, asset_id: UUID, tier: str, amount_units: int) -> FeeQuote:
-    """The fee of one amount with the rule that made it; raises `FeeScheduleMissing`. One query, no write."""
-    rule = selectors.fee_rule_in_force(asset_id=asset_id, tier=tier)
+    """The fee of one amount with the rule that makes it; raises `FeeScheduleMissing`. One query or none, no write.
+
+    For what is said, not for what is charged: a schedule that an operator added this second may not be in it.
+    """
+    now = clock.now()
+    begun = (row for row in SCHEDULES.get((asset_id, tier)) if row.valid_from <= now)
+    schedule = next(begun, None)
+    if schedule is None:
+        raise FeeScheduleMissing(f"tier {tier!r} has no fee schedule in force for this asset")
+    rule = rule_of(schedule)
     fee_units = rule.fee(amount_units)
     return FeeQuote(amount_units, fee_units, amount_units - fee_units, tier, rule)
 

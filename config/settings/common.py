@@ -16,7 +16,7 @@ def databases(*, default: str | None = None) -> dict[str, dict[str, Any]]:
     bytes of a transaction) must still be known after a crash: forgotten, it would be signed anew and bought twice.
     """
     config = env.database("DATABASE_URL", default=default)
-    config["ENGINE"] = "django_prometheus.db.backends.postgresql"
+    config["ENGINE"] = "apps.core.postgresql"
     config["CONN_MAX_AGE"] = 60
     config["CONN_HEALTH_CHECKS"] = True
     config["OPTIONS"] = {
