@@ -5,6 +5,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from apps.core.api.answers import AnswerSerializer
 from apps.core.api.fields import AmountField, AssetField, InstantField, OneOfField
 from apps.core.api.serializers import StrictSerializer
 from apps.core.api.views import PageQuerySerializer
@@ -29,7 +30,7 @@ class BalanceQuerySerializer(StrictSerializer):
     as_of = InstantField(required=False)
 
 
-class BalanceSerializer(serializers.Serializer[Any]):
+class BalanceSerializer(AnswerSerializer[Any]):
     asset = serializers.CharField(source="asset.code")
     decimals = serializers.IntegerField(source="asset.decimals")
     available = AmountField(asset="asset", source="available_units")

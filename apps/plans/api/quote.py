@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.models import User
+from apps.core.api.answers import AnswerSerializer
 from apps.core.api.fields import AmountField, InstantField, WholeNumberField
 from apps.core.api.serializers import StrictSerializer
 from apps.core.api.views import ApiView
@@ -27,7 +28,7 @@ class FeeQuoteWriteSerializer(StrictSerializer):
     )
 
 
-class GasSerializer(serializers.Serializer[BuyQuote]):
+class GasSerializer(AnswerSerializer[BuyQuote]):
     asset = serializers.CharField(source="market.network.native_asset.code")
     estimate = AmountField(
         asset="market.network.native_asset", source="gas_units", help_text="For a swap that nobody shares."
@@ -42,19 +43,19 @@ class GasSerializer(serializers.Serializer[BuyQuote]):
         return GAS_PAID_BY
 
 
-class PriceBasisSerializer(serializers.Serializer[BuyQuote]):
+class PriceBasisSerializer(AnswerSerializer[BuyQuote]):
     observed_at = InstantField(help_text="When the older of the two price feeds was written.")
     refreshed_at = InstantField(help_text="When the platform last looked.")
     age_seconds = serializers.IntegerField()
     block_number = serializers.IntegerField()
 
 
-class WhySerializer(serializers.Serializer[Any]):
+class WhySerializer(AnswerSerializer[Any]):
     code = serializers.CharField(help_text="Stable: fee_rate, fee_minimum, fee_maximum, swapped, price, …")
     text = serializers.CharField()
 
 
-class FeeQuoteSerializer(serializers.Serializer[BuyQuote]):
+class FeeQuoteSerializer(AnswerSerializer[BuyQuote]):
     market_id = serializers.UUIDField(source="market.id")
     sold = serializers.CharField(source="market.sold_asset.code")
     bought = serializers.CharField(source="market.bought_asset.code")

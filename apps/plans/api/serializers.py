@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from apps.chain.models import OutboundTransaction, TransactionAttempt
 from apps.core.api.amounts import amount_format
+from apps.core.api.answers import AnswerSerializer
 from apps.core.api.fields import AmountField, InstantField
 from apps.ledger.api.serializers import UnitsStringField
 from apps.plans.explain import slot_why
@@ -22,13 +23,13 @@ from apps.providers.models import Market
 _SOLD, _BOUGHT = "market.sold_asset", "market.bought_asset"
 
 
-class MarketPairSerializer(serializers.Serializer[Market]):
+class MarketPairSerializer(AnswerSerializer[Market]):
     id = serializers.UUIDField()
     sold = serializers.CharField(source="sold_asset.code")
     bought = serializers.CharField(source="bought_asset.code")
 
 
-class ScheduleSerializer(serializers.Serializer[Plan]):
+class ScheduleSerializer(AnswerSerializer[Plan]):
     kind = serializers.ChoiceField(source="schedule_kind", choices=[kind.value for kind in Kind])
     interval = serializers.IntegerField()
     at = serializers.TimeField(source="local_time", format="%H:%M", allow_null=True)
@@ -45,7 +46,7 @@ class ScheduleSerializer(serializers.Serializer[Plan]):
         return describe(rule_of(plan))
 
 
-class PlanSerializer(serializers.Serializer[Plan]):
+class PlanSerializer(AnswerSerializer[Plan]):
     id = serializers.UUIDField()
     version = serializers.IntegerField(help_text="Send it back with a change.")
     name = serializers.CharField()
