@@ -22,3 +22,14 @@ def flush_of_append_only_tables() -> Iterator[None]:
     DatabaseOperations.execute_sql_flush = flush_past_triggers  # type: ignore[method-assign,assignment]
     yield
     DatabaseOperations.execute_sql_flush = flush  # type: ignore[method-assign]
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept_from_the_test_before() -> None:
+    """A test's rows are rolled back behind the back of what keeps configuration for a second."""
+    from apps.fees.services import SCHEDULES
+    from apps.plans.selectors import MARKETS_OF_PLANS
+    from apps.providers.api.fields import MARKETS
+
+    for kept in (MARKETS, MARKETS_OF_PLANS, SCHEDULES):
+        kept.forget()

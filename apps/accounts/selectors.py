@@ -54,7 +54,7 @@ def _look_up() -> tuple[str, list[str], list[str]]:
         f'{alias}."{field.column}"' for alias, meta in tables.items() for field in meta.concrete_fields
     )
     statement = (
-        f'SELECT {columns} FROM "{ApiKey._meta.db_table}" AS api_key'  # noqa: S608 — names of our own columns
+        f'SELECT {columns} FROM "{ApiKey._meta.db_table}" AS api_key'
         f' INNER JOIN "{User._meta.db_table}" AS person ON person.id = api_key.user_id WHERE api_key.prefix = %s'
     )
     key_names, user_names = ([field.attname for field in meta.concrete_fields] for meta in tables.values())

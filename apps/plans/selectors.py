@@ -33,7 +33,7 @@ def _markets_read(_: str) -> dict[UUID, Market]:
 
 
 # A page of plans is hundreds of columns shorter without those that all of its rows share.
-_MARKETS = Brief(_markets_read, seconds=1.0, models=(Market, Asset))
+MARKETS_OF_PLANS = Brief(_markets_read, seconds=1.0, models=(Market, Asset))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +93,10 @@ def plan_page(
     wanted &= Q(state=state) if state else Q()
     wanted &= Q(market_id=market_id) if market_id is not None else Q()
     page = keyset_page(Plan.objects.filter(wanted), query=query)
-    markets = _MARKETS.get("all")
+    markets = MARKETS_OF_PLANS.get("all")
     if not {plan.market_id for plan in page.rows} <= markets.keys():
-        _MARKETS.forget()  # one was opened this second
-        markets = _MARKETS.get("all")
+        MARKETS_OF_PLANS.forget()  # one was opened this second
+        markets = MARKETS_OF_PLANS.get("all")
     for plan in page.rows:
         plan.market = markets[plan.market_id]
     return page

@@ -17,15 +17,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
-from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
 
 from apps.accounts.models import User
 from apps.accounts.services import api_key_create
-from apps.core import bulk, clock
-from apps.core.ids import uuid7, uuid7_many
+from apps.core import clock
+from apps.core.ids import uuid7
 from apps.core.models import Asset
 from apps.events.models import Event
 from apps.ledger.domain import AccountKey, AccountKind, JournalDraft, Posting
@@ -57,7 +56,9 @@ def run(stack: Stack, *, people: int, assets: int, each: int, runs: int) -> list
     found: dict[str, list[dict[str, float]]] = {name: [] for name in asked}
     ours, our_port = _serve(stack, "web", command("web"), _production(stack), "/api/v1/health")
     try:
-        bare, bare_port = _serve(stack, "bare", _bare(), {"DJANGO_SETTINGS_MODULE": "tests.bench.bare"}, "/bare")
+        bare, bare_port = _serve(
+            stack, "bare", _bare(), {"DJANGO_SETTINGS_MODULE": "tests.bench.bare"}, "/bare"
+        )
         try:
             for _ in range(runs):
                 for name, requests in asked.items():
@@ -140,7 +141,8 @@ def _requests(keys: Sequence[str], market: Market, count: int) -> dict[str, Requ
 
     def once(path: str, body: Any) -> Requests:
         return lambda count: [
-            [_request("POST", path, key, body, idempotency_key=str(uuid7())) for _ in range(count)] for key in keys
+            [_request("POST", path, key, body, idempotency_key=str(uuid7())) for _ in range(count)]
+            for key in keys
         ]
 
     return {
@@ -205,11 +207,13 @@ def _market() -> Market:
 def _people(people: int, assets: int, market: Market) -> list[str]:
     """`people` with 20 plans each; the first 32 have a key and a balance of `assets` assets. Returns the keys."""
     owners = User.objects.bulk_create(
-        [User(email=f"bench-api-{number}@example.org", password="!") for number in range(people)]  # noqa: S106
+        [User(email=f"bench-api-{number}@example.org", password="!") for number in range(people)]
     )
     for owner in owners:
         plans_make(owner, PLANS_EACH, due=False)
-    codes = Asset.objects.bulk_create([Asset(code=f"B{n}", name=f"Bench {n}", decimals=18) for n in range(assets)])
+    codes = Asset.objects.bulk_create(
+        [Asset(code=f"B{n}", name=f"Bench {n}", decimals=18) for n in range(assets)]
+    )
     callers = owners[:CLIENTS]
     drafts = []
     for asset in codes:
@@ -245,9 +249,9 @@ def _production(stack: Stack) -> dict[str, str]:
 
 def _bare() -> list[str]:
     """The web role's command with the other project in it."""
-    return [
-        "--factory" if part == "config.wsgi:application" else part for part in command("web")
-    ] + ["django.core.wsgi:get_wsgi_application"]
+    return ["--factory" if part == "config.wsgi:application" else part for part in command("web")] + [
+        "django.core.wsgi:get_wsgi_application"
+    ]
 
 
 def _serve(
@@ -256,14 +260,19 @@ def _serve(
     def make(port: int) -> Child:
         return Child(
             name=name,
-            argv=[str(port) if before == "--port" else part for before, part in zip(["", *argv], argv, strict=False)],
+            argv=[
+                str(port) if before == "--port" else part
+                for before, part in zip(["", *argv], argv, strict=False)
+            ],
             log=stack.directory / "logs" / f"bench-{name}.log",
             environment={"PATH": os.environ["PATH"], "SERVICE_NAME": "web", **environment},
             directory=Path(settings.BASE_DIR),
         )
 
     def ready(port: int, _: Child) -> bool:
-        asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"X-Forwarded-Proto": "https"})  # noqa: S310
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{port}{path}", headers={"X-Forwarded-Proto": "https"}
+        )
         try:
             with urllib.request.urlopen(asked, timeout=5) as answer:  # noqa: S310
                 return bool(answer.status == 200)

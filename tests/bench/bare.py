@@ -7,7 +7,7 @@ the API itself costs.
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
 
-SECRET_KEY = "bench"  # noqa: S105
+SECRET_KEY = "bench"
 ALLOWED_HOSTS = ["127.0.0.1"]
 ROOT_URLCONF = __name__
 MIDDLEWARE: list[str] = []

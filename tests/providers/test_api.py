@@ -11,7 +11,8 @@ from apps.chain.services import network_create
 from apps.core import clock
 from apps.core.ids import uuid7
 from apps.core.models import Asset
-from apps.fees.services import fee_schedule_set
+from apps.fees.services import SCHEDULES, fee_schedule_set
+from apps.providers.api.fields import MARKETS
 from apps.providers.models import Market, PriceSnapshot
 from tests.core.api.support import ApiClient, problem, user_with_key
 
@@ -109,14 +110,38 @@ def test_quote_takes_the_stricter_of_cap_and_guard(
     assert body["minimum"] == {0: "0.0399", 50: "0.0397005", 100: "0.039501"}[used]
 
 
-def test_quote_by_id_costs_three_queries(
-    client: ApiClient, market: Market, django_assert_num_queries: Callable[..., Any]
+def test_quote_costs_three_queries_and_one_within_the_second(
+    client: ApiClient,
+    market: Market,
+    django_assert_num_queries: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _quote(client)
+    for kept in (MARKETS, SCHEDULES):
+        # So that a slow machine does not count another second.
+        monkeypatch.setattr(kept, "_seconds", 600)
     for name in (str(market.pk), "USDC/WETH"):
-        # The key with its person, the market with everything, the fee.
+        MARKETS.forget()
+        SCHEDULES.forget()
+        # The key with its person, the market with everything, the fee's schedules.
         with django_assert_num_queries(3):
             assert _quote(client, market=name).status_code == 200
+        with django_assert_num_queries(1):
+            assert _quote(client, market=name).status_code == 200
+
+
+def test_quote_follows_what_operators_save(client: ApiClient, market: Market) -> None:
+    assert _quote(client).json()["fee"] != "0"
+    market.guard_bps = 7
+    market.save()
+    fee_schedule_set(tier="standard", bps=0, asset_id=market.sold_asset_id)
+
+    answer = _quote(client).json()
+
+    assert (answer["fee"], answer["max_slippage_bps"]) == ("0", 7)
+    market.enabled = False
+    market.save()
+    problem(_quote(client), 400, "validation_failed", errors=[("/market", "unknown_market")])
 
 
 @pytest.mark.parametrize(

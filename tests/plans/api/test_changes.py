@@ -9,6 +9,7 @@ import pytest
 from apps.core import work
 from apps.core.ids import uuid7
 from apps.events.models import Event
+from apps.fees.services import SCHEDULES
 from apps.plans import kinds
 from apps.plans.api.examples import PLAN_PATCH_BODY
 from apps.plans.models import Plan, PlanState, Slot
@@ -381,6 +382,7 @@ def test_changes_take_a_fixed_number_of_queries(
     desk: Desk, plan: Plan, django_assert_num_queries: Callable[..., Any]
 ) -> None:
     desk.client.get(url(plan))
+    SCHEDULES.forget()
 
     # Key; plan for its asset; savepoint; lock; plan; fee; update; 2 for the event; release; progress.
     with django_assert_num_queries(11):

@@ -11,9 +11,11 @@ from apps.core.errors import Conflict
 from apps.core.ids import uuid7
 from apps.core.models import IdempotencyKey
 from apps.events.models import Event
+from apps.fees.services import SCHEDULES
 from apps.plans import services
 from apps.plans.api.examples import PLAN_BODY, PLAN_WRITE_BODY
 from apps.plans.models import Plan
+from apps.providers.api.fields import MARKETS
 from apps.providers.models import Market
 from tests.core.api.support import ApiClient, problem, user_with_key
 from tests.plans.api.conftest import USDC, Desk, everything, topics
@@ -396,6 +398,8 @@ def test_creating_takes_a_fixed_number_of_queries(
 ) -> None:
     desk.post()
     body = desk.body()
+    MARKETS.forget()
+    SCHEDULES.forget()
 
     # Key; savepoint and key's lock, look-up, row; market; person; fee; count; savepoint, plan, 2 for the event.
     with django_assert_num_queries(15):
