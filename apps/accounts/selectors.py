@@ -2,6 +2,7 @@
 
 import hmac
 from functools import cache
+from typing import Any
 from uuid import UUID
 
 from django.db import connection
@@ -49,7 +50,7 @@ def _api_key_by_prefix(prefix: str) -> ApiKey | None:
 @cache
 def _look_up() -> tuple[str, list[str], list[str]]:
     """The statement, and the names of the key's and the user's columns in its rows."""
-    tables = {"api_key": ApiKey._meta, "person": User._meta}
+    tables: dict[str, Any] = {"api_key": ApiKey._meta, "person": User._meta}
     columns = ", ".join(
         f'{alias}."{field.column}"' for alias, meta in tables.items() for field in meta.concrete_fields
     )

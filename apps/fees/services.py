@@ -14,10 +14,13 @@ from apps.fees.errors import FeeScheduleMissing
 from apps.fees.models import FeeSchedule
 from apps.fees.selectors import fee_schedules_of, fees_for, rule_of
 
+
+def _schedules_read(key: tuple[UUID, str]) -> list[FeeSchedule]:
+    return fee_schedules_of(asset_id=key[0], tier=key[1])
+
+
 # By asset and tier. Whole histories, so that a schedule's beginning is never late; a new one shows within a second.
-SCHEDULES = Brief(
-    lambda key: fee_schedules_of(asset_id=key[0], tier=key[1]), seconds=1.0, models=(FeeSchedule,)
-)
+SCHEDULES = Brief(_schedules_read, seconds=1.0, models=(FeeSchedule,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """The API under 32 clients that never pause, each with its own key, against a bare Django view on the same server.
 
-Both servers are the web role's own command line (granian, as many workers and threads): ours with production's settings,
-the baseline with `tests.bench.bare`. One of them is asked at a time, endpoint by endpoint, by `tests.bench.load`; a run
-asks for everything once, and the figures are medians over the runs of each run's p95. Every answer must be a success,
-and a run of plan creation must leave exactly one plan and one event per request. Plans that were made are taken away
-again, so that each run lists and creates beside the same rows.
+Both servers are the web role's own command line (granian, as many workers and threads): ours with production's
+settings, the baseline with `tests.bench.bare`. One of them is asked at a time, endpoint by endpoint, by
+`tests.bench.load`; a run asks for everything once, and the figures are medians over the runs of each run's p95. Every
+answer must be a success, and a run of plan creation must leave exactly one plan and one event per request. Plans that
+were made are taken away again, so that each run lists and creates beside the same rows.
 """
 
 import json

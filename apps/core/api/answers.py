@@ -23,7 +23,8 @@ Write = Callable[[Any, Any], Any]
 
 
 class AnswerSerializer(serializers.Serializer[T]):
-    """Writes objects with attributes. Refuses, when it is first used, a field that it cannot write as DRF would."""
+    # Writes objects with attributes. Refuses, when it is first used, a field that it cannot write as DRF would.
+    # (No docstring: the OpenAPI document would give it to every answer that has none.)
 
     def to_representation(self, instance: T) -> dict[str, Any]:
         return {name: write(instance, self) for name, write in _writes(type(self))}
@@ -44,7 +45,7 @@ def _write(field: Any) -> Write:
     if isinstance(field, serializers.SerializerMethodField):
         method = str(field.method_name)
         return lambda instance, serializer: getattr(serializer, method)(instance)
-    look = (lambda instance: instance) if field.source == "*" else attrgetter(field.source)
+    look: Callable[[Any], Any] = _itself if field.source == "*" else attrgetter(field.source)
     if isinstance(field, AmountField):
         return _write_amount(field, look)
     if isinstance(field, AnswerSerializer):
@@ -53,7 +54,7 @@ def _write(field: Any) -> Write:
         child = field.child
         if not isinstance(child, AnswerSerializer):
             raise TypeError(f"{field.field_name}: the items are no AnswerSerializer")
-        write = _write_nested(child, lambda instance: instance)
+        write = _write_nested(child, _itself)
         return lambda instance, serializer: [write(item, serializer) for item in look(instance)]
     if isinstance(field, serializers.BaseSerializer) or field.default is not serializers.empty:
         raise TypeError(f"{field.field_name}: an AnswerSerializer cannot write this field")
@@ -66,13 +67,17 @@ def _write(field: Any) -> Write:
     return plain
 
 
+def _itself(instance: Any) -> Any:
+    return instance
+
+
 def _write_amount(field: AmountField, look: Callable[[Any], Any]) -> Write:
     """Only for an asset that the object leads to; one from the context is written by DRF's serializers."""
     if field.decimals is not None:
         raise TypeError(f"{field.field_name}: an AnswerSerializer wants the amount's asset")
     decimals_of = attrgetter(f"{field.asset_path}.decimals")
 
-    def amount(instance: Any, serializer: Any) -> str | None:
+    def amount(instance: Any, _: Any) -> str | None:
         units = look(instance)
         return None if units is None else amount_format(units, decimals=decimals_of(instance))
 
