@@ -24,6 +24,11 @@ def test_quick_benchmarks_run_and_write_their_rows(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(out.read_text())
     keys = {"name", "ours", "baseline", "floor", "unit", "ratio", "goal", "met", "runs"}
-    assert [set(row) for row in rows] == [keys] * 3
-    assert [row["name"].split(" ")[0].rstrip(":") for row in rows] == ["claiming", "engine", "worker"]
+    assert [set(row) for row in rows] == [keys] * 7
+    assert [row["name"].split(" ")[0].rstrip(":") for row in rows] == [
+        "claiming",
+        "engine",
+        "worker",
+        *["api"] * 4,
+    ]
     assert all(row["ours"] > 0 and isinstance(row["met"], bool) for row in rows)
