@@ -4,6 +4,8 @@ from typing import Any
 
 from django.db.models import Lookup, UUIDField
 
+from apps.core import bulk
+
 
 @UUIDField.register_lookup
 class AnyOf(Lookup):
@@ -13,7 +15,7 @@ class AnyOf(Lookup):
     prepare_rhs = False
 
     def get_db_prep_lookup(self, value: Any, connection: Any) -> Any:
-        return "%s::uuid[]", [list(value)]
+        return "%s::uuid[]", [bulk.uuids(value)]
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
         left, left_parameters = self.process_lhs(compiler, connection)

@@ -15,12 +15,14 @@ Poison: an error in a chunk bisects it until the bad row stands alone. A row who
 claimed alone, so that what kills workers takes nobody along, and is buried when its attempts are used up.
 """
 
+import gc
 import logging
 import random
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from time import monotonic
 from typing import Any, Generic, TypeVar
@@ -30,7 +32,7 @@ from django.db import connection, transaction
 from django.db.utils import InterfaceError, OperationalError
 from psycopg import sql
 
-from apps.core import clock, doorbell, failpoints
+from apps.core import bulk, clock, doorbell, failpoints
 from apps.core.errors import Retryable, Terminal
 from apps.core.models import WorkItem
 
@@ -61,6 +63,9 @@ class Work(Generic[T]):
     keeps_run_after: bool = False
     # Columns that the step does not read: thousands of rows are cheaper without them.
     unread: tuple[str, ...] = ()
+    # A row that waits (`Claim.wait`) is looked at once per ring, however short its wait: else many such rows would
+    # keep each other due, and one drain busy to the end of its budget.
+    once_per_drain: bool = False
     chunk: int = 500
     lease_seconds: float = 15.0
     max_attempts: int = 8
@@ -110,9 +115,11 @@ class Claim(Generic[T]):
         """These rows made their step: release them. Call inside `locked()`, after the change of state."""
         _execute(
             sql.SQL(
-                "UPDATE {table} SET " + STEPPED + " WHERE id = ANY(%(ids)s) AND lease_token = %(token)s"
+                "UPDATE {table} SET "
+                + STEPPED
+                + " WHERE id = ANY(%(ids)s::uuid[]) AND lease_token = %(token)s"
             ).format(table=self.work.table),
-            {"ids": list(ids), "token": self.token},
+            {"ids": bulk.uuids(ids), "token": self.token},
         )
         self.stepped.update(ids)
 
@@ -121,9 +128,9 @@ class Claim(Generic[T]):
         _execute(
             sql.SQL(
                 "UPDATE {table} SET " + STEPPED + ", run_after = %(now)s + make_interval(secs => %(seconds)s)"
-                " WHERE id = ANY(%(ids)s) AND lease_token = %(token)s"
+                " WHERE id = ANY(%(ids)s::uuid[]) AND lease_token = %(token)s"
             ).format(table=self.work.table),
-            {"ids": list(ids), "token": self.token, "seconds": seconds, "now": clock.now()},
+            {"ids": bulk.uuids(ids), "token": self.token, "seconds": seconds, "now": clock.now()},
         )
         self.stepped.update(ids)
 
@@ -147,23 +154,40 @@ def drain(work: Work[T], *, budget_seconds: float = 20.0) -> int:
     When the budget ends first the bell is rung again, so that other queues get their turn in between.
     """
     started = monotonic()
+    until = clock.now() if work.once_per_drain else None
     handled = 0
     while True:
-        claim = claim_due(work)
+        claim = claim_due(work, at=until)
         if not claim.ids:
             return handled
-        _work_on(claim)
+        with _uncollected():
+            _work_on(claim)
         handled += len(claim.ids)
         if monotonic() - started > budget_seconds:
             doorbell.ring(work.name)
             return handled
 
 
-def claim_due(work: Work[T]) -> Claim[T]:
-    """Lease up to `work.chunk` due rows, counting the attempt, in a transaction of its own."""
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No cyclic garbage collection while a chunk is worked on: it would walk thousands of live rows again and again.
+
+    What a chunk leaves behind goes by reference count; cycles wait for the end of the chunk, which bounds them.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def claim_due(work: Work[T], *, at: datetime | None = None) -> Claim[T]:
+    """Lease up to `work.chunk` rows due now (or `at`), counting the attempt, in a transaction of its own."""
     token = uuid.uuid4()
     parameters = {
-        "now": clock.now(),
+        "now": at or clock.now(),
         "token": token,
         "limit": work.chunk,
         "lease": work.lease_seconds * settings.LEASE_SCALE,

@@ -9,7 +9,7 @@ from uuid import UUID
 import orjson
 from django.db import connection
 
-from apps.core import clock
+from apps.core import bulk, clock
 from apps.core.ids import uuid7_many
 
 
@@ -40,6 +40,7 @@ def events_publish(drafts: Sequence[EventDraft]) -> None:
     for draft in drafts:
         counts[draft.subject_type, draft.subject_id] += 1
     subjects = sorted(counts)
+    now = clock.now()
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO events_eventhead AS head (id, subject_type, subject_id, sequence)"
@@ -48,32 +49,29 @@ def events_publish(drafts: Sequence[EventDraft]) -> None:
             " DO UPDATE SET sequence = head.sequence + EXCLUDED.sequence"
             " RETURNING subject_type, subject_id, sequence",
             [
-                uuid7_many(len(subjects)),
-                [subject[0] for subject in subjects],
-                [subject[1] for subject in subjects],
-                [counts[subject] for subject in subjects],
+                bulk.uuids(uuid7_many(len(subjects), now)),
+                bulk.array([subject[0] for subject in subjects]),
+                bulk.uuids(subject[1] for subject in subjects),
+                bulk.array([counts[subject] for subject in subjects]),
             ],
         )
         following = {(row[0], row[1]): row[2] - counts[row[0], row[1]] + 1 for row in cursor.fetchall()}
-        sequences = []
-        for draft in drafts:
-            key = (draft.subject_type, draft.subject_id)
-            sequences.append(following[key])
-            following[key] += 1
-        cursor.execute(
-            "INSERT INTO events_event (id, topic, subject_type, subject_id, sequence, object_type, object_id,"
-            " payload, occurred_at)"
-            " SELECT *, %s FROM unnest(%s::uuid[], %s::text[], %s::text[], %s::uuid[], %s::bigint[], %s::text[],"
-            " %s::uuid[], %s::jsonb[])",
-            [
-                clock.now(),
-                uuid7_many(len(drafts)),
-                [draft.topic for draft in drafts],
-                [draft.subject_type for draft in drafts],
-                [draft.subject_id for draft in drafts],
-                sequences,
-                [draft.object_type for draft in drafts],
-                [draft.object_id for draft in drafts],
-                [orjson.dumps(draft.payload).decode() for draft in drafts],
-            ],
-        )
+    sequences = []
+    for draft in drafts:
+        key = (draft.subject_type, draft.subject_id)
+        sequences.append(following[key])
+        following[key] += 1
+    bulk.insert(
+        "events_event",
+        {
+            "id": uuid7_many(len(drafts), now),
+            "topic": [draft.topic for draft in drafts],
+            "subject_type": [draft.subject_type for draft in drafts],
+            "subject_id": [draft.subject_id for draft in drafts],
+            "sequence": sequences,
+            "object_type": [draft.object_type for draft in drafts],
+            "object_id": [draft.object_id for draft in drafts],
+            "payload": [orjson.dumps(draft.payload).decode() for draft in drafts],
+            "occurred_at": [now] * len(drafts),
+        },
+    )

@@ -36,6 +36,7 @@ PRICE = register(
         perform=batch_price,
         on_bury=batches_without_quote,
         chunk=1,
+        once_per_drain=True,
         lease_seconds=60.0,
         # About ten minutes. Endpoints that are away or limit the rate for two must not cost people their buy, and
         # nobody's funds should be held for long by a price that cannot be had.
@@ -43,4 +44,6 @@ PRICE = register(
         backoff_cap_seconds=60.0,
     )
 )
-SETTLE = register(Work("plans.settle", Batch, (BatchState.SENDING,), perform=batch_settle, chunk=1))
+SETTLE = register(
+    Work("plans.settle", Batch, (BatchState.SENDING,), perform=batch_settle, chunk=1, once_per_drain=True)
+)

@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], list[dict[str, Any]]]]]:
-    from tests.bench import api, claiming, engine, ledger
+    from tests.bench import api, claiming, engine, ledger, mainjob
 
     runs = 1 if quick else RUNS
 
@@ -75,6 +75,16 @@ def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], li
             ),
         ),
         ("engine", with_roles(lambda: engine.run(stack, items=500 if quick else 20_000, runs=runs))),
+        (
+            "main job",
+            lambda: mainjob.run(
+                stack,
+                plans=40 if quick else 10_000,
+                classic_plans=8 if quick else 60,
+                instant_plans=8 if quick else 150,
+                runs=runs,
+            ),
+        ),
         ("memory", with_roles(lambda: claiming.memory(stack, due=500 if quick else 10_000))),
     ]
     found.append(

@@ -6,14 +6,18 @@ from uuid import UUID
 from apps.core import bulk, clock, doorbell, failpoints, work
 from apps.core.ids import uuid7
 from apps.plans.models import Batch, Slot, SlotState
-from apps.plans.steps.outcomes import closure_for_plan, plans_locked, slots_close
+from apps.plans.steps.outcomes import closure_for_plan, plans_stopped_locked, slots_close
 from apps.providers.models import Market
 
 
 def slots_batch(slots: list[Slot]) -> None:
     """Put locked reserved slots into new batches, one per market and size limit; rings the price step."""
-    plans = plans_locked({slot.plan_id for slot in slots})
-    closures = [c for slot in slots if (c := closure_for_plan(slot, plans[slot.plan_id]))]
+    stopped = plans_stopped_locked({slot.plan_id for slot in slots})
+    closures = [
+        closure
+        for slot in slots
+        if slot.plan_id in stopped and (closure := closure_for_plan(slot, stopped[slot.plan_id]))
+    ]
     closed = {closure.slot.pk for closure in closures}
     by_market: dict[UUID, list[Slot]] = defaultdict(list)
     for slot in slots:
@@ -44,6 +48,7 @@ def slots_batch(slots: list[Slot]) -> None:
         constants={"state": SlotState.BATCHED.value},
         also=work.STEPPED,
     )
-    slots_close(closures, plans)
-    if batches:
+    slots_close(closures, stopped)
+    # One ring each: what is priced is mostly waited for, and two processes wait side by side.
+    for _ in batches:
         doorbell.ring("plans.price")

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from apps.core import bulk, clock, work
 from apps.events.services import EventDraft, events_publish
@@ -40,6 +40,7 @@ class PlanFacts:
     bought_asset_id: UUID
     market_enabled: bool
     min_trade_units: int
+    has_budget: bool
 
 
 def plans_locked(plan_ids: set[UUID]) -> dict[UUID, PlanFacts]:
@@ -47,22 +48,38 @@ def plans_locked(plan_ids: set[UUID]) -> dict[UUID, PlanFacts]:
 
     Steps lock slots first, then plans, then ledger accounts, then event heads; the API locks one plan only.
     """
-    rows = (
-        Plan.objects.select_for_update(of=("self",))
-        .filter(pk__any_of=plan_ids)
-        .order_by("pk")
-        .values_list(
-            "pk",
-            "state",
-            "name",
-            "owner__fee_tier",
-            "market__sold_asset_id",
-            "market__bought_asset_id",
-            "market__enabled",
-            "market__min_trade_units",
-        )
+    return _facts(Plan.objects.select_for_update(of=("self",)).filter(pk__any_of=plan_ids).order_by("pk"))
+
+
+def plans_read(plan_ids: set[UUID]) -> dict[UUID, PlanFacts]:
+    """Like `plans_locked` without locks: for steps that neither depend on a plan's state nor change it."""
+    return _facts(Plan.objects.filter(pk__any_of=plan_ids))
+
+
+def plans_stopped_locked(plan_ids: set[UUID]) -> dict[UUID, PlanFacts]:
+    """Those of the plans for which nothing may be bought now, locked; the others are neither locked nor read.
+
+    A plan that stops right afterwards is not among them: the step that hands the swap over looks again, locked.
+    """
+    stopped = Plan.objects.filter(
+        Q(state__in=[PlanState.PAUSED, PlanState.CANCELLED]) | Q(market__enabled=False), pk__any_of=plan_ids
     )
-    return {row[0]: PlanFacts(*row[1:]) for row in rows}
+    return plans_locked(set(stopped.values_list("pk", flat=True)))
+
+
+def _facts(plans: "QuerySet[Plan]") -> dict[UUID, PlanFacts]:
+    rows = plans.values_list(
+        "pk",
+        "state",
+        "name",
+        "owner__fee_tier",
+        "market__sold_asset_id",
+        "market__bought_asset_id",
+        "market__enabled",
+        "market__min_trade_units",
+        "total_budget_units",
+    )
+    return {row[0]: PlanFacts(*row[1:-1], has_budget=row[-1] is not None) for row in rows}
 
 
 def closure_for_plan(slot: Slot, plan: PlanFacts) -> Closure | None:
@@ -190,6 +207,8 @@ def _change_state(plans: "QuerySet[Plan]", state: PlanState, reason: str) -> Non
 
 def plans_complete_spent(plan_ids: set[UUID]) -> None:
     """Complete those of the (locked) plans whose budget is spent and that have nothing in flight."""
+    if not plan_ids:
+        return
     spent = list(
         Plan.objects.filter(
             pk__any_of=plan_ids, state=PlanState.ACTIVE, committed_units=F("total_budget_units")

@@ -7,8 +7,8 @@ import orjson
 
 from apps.core import bulk, doorbell, failpoints, work
 from apps.fees.services import fees_for
-from apps.ledger.domain import AccountKey, AccountKind, hold
-from apps.ledger.services import accounts_open, balances_lock, journals_post
+from apps.ledger.domain import AccountKind, hold
+from apps.ledger.services import accounts_open_personal, balances_lock, journals_post
 from apps.plans.models import Slot, SlotReason, SlotState
 from apps.plans.steps.outcomes import Closure, PlanFacts, closure_for_plan, plans_locked, slots_close
 
@@ -79,17 +79,22 @@ def _price(slots: list[Slot], plans: dict[UUID, PlanFacts]) -> list[Closure]:
 
 def _hold(slots: list[Slot], plans: dict[UUID, PlanFacts]) -> tuple[list[Slot], list[Closure]]:
     """Post the holds of those that can be paid; the others come back as closures."""
-    available = {
-        s.pk: AccountKey(AccountKind.AVAILABLE, plans[s.plan_id].sold_asset_id, s.owner_id) for s in slots
-    }
-    held_keys = {
-        s.pk: AccountKey(AccountKind.HELD, plans[s.plan_id].sold_asset_id, s.owner_id) for s in slots
-    }
-    accounts = accounts_open(keys={*available.values(), *held_keys.values()})
-    balances = balances_lock(account_ids=list(accounts.values()))
+    owners: dict[UUID, set[UUID]] = defaultdict(set)
+    for slot in slots:
+        owners[plans[slot.plan_id].sold_asset_id].add(slot.owner_id)
+    available, aside = (
+        {
+            asset_id: accounts_open_personal(kind=kind, asset_id=asset_id, owner_ids=people)
+            for asset_id, people in sorted(owners.items())
+        }
+        for kind in (AccountKind.AVAILABLE, AccountKind.HELD)
+    )
+    accounts = [one for side in (available, aside) for by_owner in side.values() for one in by_owner.values()]
+    balances = balances_lock(account_ids=accounts)
     held, closures, drafts = [], [], []
     for slot in slots:
-        source = accounts[available[slot.pk]]
+        asset_id = plans[slot.plan_id].sold_asset_id
+        source = available[asset_id][slot.owner_id]
         balance = balances[source]
         slot.decision = {**slot.decision, "available_units": str(balance)}
         if balance < slot.amount_units:
@@ -100,7 +105,7 @@ def _hold(slots: list[Slot], plans: dict[UUID, PlanFacts]) -> tuple[list[Slot], 
             hold(
                 reference=f"slot:{slot.pk}:hold",
                 available_id=source,
-                held_id=accounts[held_keys[slot.pk]],
+                held_id=aside[asset_id][slot.owner_id],
                 units=slot.amount_units,
             )
         )

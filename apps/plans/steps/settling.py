@@ -12,16 +12,25 @@ from apps.core.errors import Terminal
 from apps.core.work import Claim
 from apps.events.services import EventDraft, events_publish
 from apps.ledger.domain import AccountKey, AccountKind, JournalDraft, Posting
-from apps.ledger.services import accounts_open, journals_post
+from apps.ledger.services import accounts_open, accounts_open_personal, journals_post
 from apps.plans.allocation import allocate
 from apps.plans.models import Batch, BatchState, Slot, SlotReason, SlotState
-from apps.plans.steps.outcomes import Closure, PlanFacts, plans_complete_spent, plans_locked, slots_close
+from apps.plans.steps.outcomes import (
+    Closure,
+    PlanFacts,
+    plans_complete_spent,
+    plans_locked,
+    plans_read,
+    slots_close,
+)
 from apps.providers import services as providers
 from apps.providers.models import Market
 
 # A swap that reverted is quoted anew this often in all before its slots end.
 MAX_TRIES = 3
-POLL_SECONDS = 1.0
+# The transaction rings at each change of its state, and the tick each second: only they look again. So this is no
+# interval, it only has to be over when the ring that says “final” comes.
+POLL_SECONDS = 0.1
 
 
 def batch_settle(claim: Claim[Batch]) -> None:
@@ -47,7 +56,11 @@ def batch_settle(claim: Claim[Batch]) -> None:
 def _settle(batch: Batch, transaction: Any) -> None:
     locked = batch.slots.select_for_update().filter(state=SlotState.BATCHED).order_by("pk")
     slots = list(locked.defer("created_at", "updated_at", "leased_until", "run_after", "decision"))
-    plans = plans_locked({slot.plan_id for slot in slots})
+    plans = plans_read({slot.plan_id for slot in slots})
+    # Only a plan with a budget may change here, and is locked: before the accounts, as everywhere.
+    budgeted = {plan_id for plan_id, plan in plans.items() if plan.has_budget}
+    if budgeted:
+        plans |= plans_locked(budgeted)
     market = Market.objects.select_related("sold_asset", "bought_asset").get(pk=batch.market_id)
     address = transaction.wallet.address
     fill = providers.fill_read(market_id=market.pk, recipient=address, logs=transaction.logs)
@@ -56,8 +69,7 @@ def _settle(batch: Batch, transaction: Any) -> None:
     spent = allocate(fill.amount_in_units, weights, keys)
     received = allocate(fill.amount_out_units, weights, keys)
     now = clock.now()
-    _post(slots, spent, received, market=market, address=address)
-    failpoints.reach("plans.settle.posted")
+    # Before the books: fees and custody are shared by every batch of an asset, and stay locked from then on.
     bulk.update(
         "plans_slot",
         keys,
@@ -69,7 +81,9 @@ def _settle(batch: Batch, transaction: Any) -> None:
         },
         also=work.STEPPED,
     )
-    plans_complete_spent(set(plans))
+    _post(slots, spent, received, market=market, address=address)
+    failpoints.reach("plans.settle.posted")
+    plans_complete_spent(budgeted)
     Batch.objects.filter(pk=batch.pk).update(
         state=BatchState.SETTLED,
         filled_in_units=fill.amount_in_units,
@@ -92,24 +106,28 @@ def _post(slots: list[Slot], spent: list[int], received: list[int], *, market: M
     """
     sold, bought = market.sold_asset_id, market.bought_asset_id
     owners = {slot.owner_id for slot in slots}
-    keys = {AccountKey(AccountKind.HELD, sold, owner) for owner in owners}
-    keys |= {AccountKey(AccountKind.AVAILABLE, asset, owner) for owner in owners for asset in (sold, bought)}
+    held = accounts_open_personal(kind=AccountKind.HELD, asset_id=sold, owner_ids=owners)
+    given = accounts_open_personal(kind=AccountKind.AVAILABLE, asset_id=bought, owner_ids=owners)
+    back: dict[UUID, UUID] = {}
+    if spent != [slot.swap_units for slot in slots]:
+        back = accounts_open_personal(kind=AccountKind.AVAILABLE, asset_id=sold, owner_ids=owners)
     fees = AccountKey(AccountKind.FEES, sold)
     from_custody = AccountKey(AccountKind.CUSTODY, sold, ref=address)
     to_custody = AccountKey(AccountKind.CUSTODY, bought, ref=address)
-    accounts = accounts_open(keys=keys | {fees, from_custody, to_custody})
+    opened = accounts_open(keys=[fees, from_custody, to_custody])
+    fees_id, from_id, to_id = opened[fees], opened[from_custody], opened[to_custody]
     drafts = []
     for slot, units, out in zip(slots, spent, received, strict=True):
         postings = [
-            Posting(accounts[AccountKey(AccountKind.HELD, sold, slot.owner_id)], -slot.amount_units),
-            Posting(accounts[fees], slot.fee_units or 0),
-            Posting(accounts[from_custody], units),
-            Posting(accounts[AccountKey(AccountKind.AVAILABLE, bought, slot.owner_id)], out),
-            Posting(accounts[to_custody], -out),
+            Posting(held[slot.owner_id], -slot.amount_units),
+            Posting(fees_id, slot.fee_units or 0),
+            Posting(from_id, units),
+            Posting(given[slot.owner_id], out),
+            Posting(to_id, -out),
         ]
         left = (slot.swap_units or 0) - units
         if left:
-            postings.append(Posting(accounts[AccountKey(AccountKind.AVAILABLE, sold, slot.owner_id)], left))
+            postings.append(Posting(back[slot.owner_id], left))
         drafts.append(JournalDraft("purchase", f"slot:{slot.pk}:settle", tuple(postings)))
     journals_post(drafts=drafts)
 
