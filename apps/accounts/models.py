@@ -20,6 +20,9 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_active = models.BooleanField(default=True)
     is_staff = models.BooleanField(default=False)
     created_at = models.DateTimeField(default=clock.now, editable=False)
+    # While set, nothing is bought or withdrawn for them. Not the same as `is_active`: they may look at everything.
+    frozen_at = models.DateTimeField(null=True, blank=True, editable=False)
+    frozen_reason = models.CharField(max_length=200, blank=True, default="", db_default="", editable=False)
 
     objects = UserManager()
 

@@ -15,6 +15,7 @@ from apps.accounts.managers import email_normalise
 from apps.accounts.models import ApiKey, User
 from apps.core import clock
 from apps.core.errors import Conflict, DomainError, NotFound
+from apps.events.services import EventDraft, events_publish
 
 KEYS_MAX = 50
 LAST_USED_EVERY = timedelta(minutes=1)
@@ -100,3 +101,31 @@ def api_key_touch(*, api_key: ApiKey) -> None:
             " WHERE id = %s AND last_used_at IS NOT DISTINCT FROM %s FOR NO KEY UPDATE SKIP LOCKED)",
             [now, api_key.pk, api_key.last_used_at],
         )
+
+
+def user_freeze(*, user_id: UUID, reason: str) -> bool:
+    """Stop buying and withdrawing for a person until `user_unfreeze`; True when they were not frozen before.
+
+    Writes `person.frozen`. Raises `NotFound`.
+    """
+    return _frozen_set(user_id, topic="person.frozen", reason=reason)
+
+
+def user_unfreeze(*, user_id: UUID, reason: str) -> bool:
+    """Undo `user_freeze`; True when they were frozen. Writes `person.unfrozen`. Raises `NotFound`."""
+    return _frozen_set(user_id, topic="person.unfrozen", reason=reason)
+
+
+def _frozen_set(user_id: UUID, *, topic: str, reason: str) -> bool:
+    if not reason.strip():
+        raise DomainError("reason_missing", "Say why.", pointer="/reason")
+    freeze = topic == "person.frozen"
+    with transaction.atomic():
+        if not User.objects.filter(pk=user_id).exists():
+            raise NotFound
+        changed = User.objects.filter(pk=user_id, frozen_at__isnull=freeze).update(
+            frozen_at=clock.now() if freeze else None, frozen_reason=reason[:200] if freeze else ""
+        )
+        if changed:
+            events_publish([EventDraft(topic, "person", user_id, {"reason": reason[:200]})])
+    return bool(changed)

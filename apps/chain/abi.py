@@ -86,6 +86,11 @@ def topic_address(value: str) -> str:
     return "0x" + value[-40:].lower()
 
 
+def address_of_public(public: bytes) -> str:
+    """The address of an uncompressed public key (65 bytes, the first is the format), lower case."""
+    return "0x" + keccak_bytes(public[1:])[-20:].hex()
+
+
 def checksum(address: str) -> str:
     """EIP-55, for people."""
     return str(to_checksum_address(address))

@@ -37,5 +37,9 @@ class SignerRefused(Terminal):
     """The signer's own rules forbid this transaction."""
 
 
+class DerivationError(Exception):
+    """An extended key or an index is not usable. Says nothing about the key."""
+
+
 class NetworkHalted(Retryable):
     """An operator must look at the network before anything more is signed or concluded."""

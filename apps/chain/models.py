@@ -18,6 +18,13 @@ def _one_of(column: str, values: Any) -> Q:
     return Q(**{f"{column}__in": sorted(str(value) for value in values)})
 
 
+class Finality(models.TextChoices):
+    """When a block counts as final."""
+
+    DEPTH = "depth", "By confirmations"
+    FINALIZED = "finalized", "By the finalized tag, and confirmations"
+
+
 class Network(models.Model):
     """An EVM chain. `watched_block` is the tip of the headers that we hold: what confirmations count against."""
 
@@ -42,6 +49,21 @@ class Network(models.Model):
     watched_block = models.BigIntegerField(null=True, blank=True, editable=False)
     watched_hash = models.CharField(max_length=66, blank=True, editable=False)
     watched_at = models.DateTimeField(null=True, blank=True, editable=False)
+    finality = models.CharField(
+        max_length=10,
+        choices=Finality.choices,
+        default=Finality.DEPTH,
+        help_text="What makes a block final: its depth, or the node's `finalized` tag (and depth too).",
+    )
+    reorg_limit = models.PositiveIntegerField(
+        default=64,
+        validators=[MinValueValidator(1)],
+        help_text="A reorg that reaches deeper below the tip than this halts the network.",
+    )
+    # The highest block that is final and that no endpoint disputes: what deposits are credited up to.
+    final_block = models.BigIntegerField(null=True, blank=True, editable=False)
+    # Headers from here on are kept for a reader that is behind (the deposit monitor); null: nobody is.
+    keep_from_block = models.BigIntegerField(null=True, blank=True, editable=False)
     halted_at = models.DateTimeField(null=True, blank=True)
     halted_reason = models.CharField(max_length=300, blank=True)
     created_at = models.DateTimeField(default=clock.now, editable=False)
@@ -51,6 +73,9 @@ class Network(models.Model):
             models.CheckConstraint(condition=Q(confirmations__gte=1), name="chain_network_confirmations"),
             models.CheckConstraint(
                 condition=Q(max_fee_cap_units__gt=0, priority_fee_cap_units__gte=0), name="chain_network_caps"
+            ),
+            models.CheckConstraint(
+                condition=_one_of("finality", Finality.values), name="chain_network_finality"
             ),
         ]
 
@@ -122,24 +147,41 @@ class Token(models.Model):
         return f"{self.asset_id} at {self.address}"
 
 
-class Wallet(models.Model):
-    """A key pair of ours. The private key is encrypted under SIGNER_KEYS; only signing decrypts it."""
+class WalletRole(models.TextChoices):
+    """What a wallet is for."""
 
-    class Role(models.TextChoices):
-        SWAP = "swap", "Swaps"
-        TREASURY = "treasury", "Treasury"
+    SWAP = "swap", "Swaps and payouts"
+    TREASURY = "treasury", "Treasury"
+    GAS = "gas", "Tops up gas"
+    DEPOSIT = "deposit", "A person's deposit address"
+
+
+class Wallet(models.Model):
+    """A key pair of ours. The private key is encrypted under SIGNER_KEYS; only signing decrypts it.
+
+    A deposit wallet has no key of its own here: signing derives it from the extended private key at
+    `derivation_index`. It may send to our other wallets only (see `SignerRule`), so that no caps are kept for it.
+    """
+
+    Role = WalletRole
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     address = AddressField(unique=True)
     name = models.CharField(max_length=60, blank=True)
     role = models.CharField(max_length=16, choices=Role.choices)
-    key_ciphertext = models.BinaryField(editable=False)
+    key_ciphertext = models.BinaryField(editable=False, null=True)
+    derivation_index = models.BigIntegerField(null=True, blank=True, unique=True, editable=False)
     enabled = models.BooleanField(default=True)
     created_at = models.DateTimeField(default=clock.now, editable=False)
 
     class Meta:
         constraints = [
-            models.CheckConstraint(condition=_one_of("role", ["swap", "treasury"]), name="chain_wallet_role")
+            models.CheckConstraint(condition=_one_of("role", WalletRole.values), name="chain_wallet_role"),
+            models.CheckConstraint(
+                condition=Q(role="deposit", derivation_index__isnull=False, key_ciphertext__isnull=True)
+                | Q(~Q(role="deposit"), derivation_index__isnull=True, key_ciphertext__isnull=False),
+                name="chain_wallet_key",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -13,7 +13,7 @@ from apps.chain import failover
 from apps.chain.client import Endpoint, header, quantity, receipt
 from apps.chain.domain import OUTSTANDING, Header, Receipt, TransactionState, depth
 from apps.chain.errors import EndpointFailure, EndpointsDisagree, RpcError
-from apps.chain.models import Block, Network, OutboundTransaction, RpcEndpoint, TransactionAttempt
+from apps.chain.models import Block, Finality, Network, OutboundTransaction, RpcEndpoint, TransactionAttempt
 
 STEP = 500  # headers taken in one go
 ANCHOR = 32  # how far below the head we begin on a new network
@@ -41,6 +41,8 @@ class Observation:
     # Transactions whose nonce the chain counts as used, though no receipt was shown: neither stuck nor dropped.
     used: set[UUID] = field(default_factory=set)
     disputed: set[int] = field(default_factory=set)
+    # The highest block that the network's rule calls final, unless another endpoint disputes it.
+    final: int | None = None
     more: bool = False
 
 
@@ -73,7 +75,19 @@ def _observe_at(endpoint: Endpoint, network: Network) -> Observation:
     seen = _headers(endpoint, network, latest.number)
     if seen.ancestor is None and seen.tip is not None:
         _transactions(endpoint, network, seen)
+        seen.final = _final_number(endpoint, network, seen.tip)
     return seen
+
+
+def _final_number(endpoint: Endpoint, network: Network, tip: Header) -> int | None:
+    """The highest final block under `tip`; None when nothing is, or the node cannot say."""
+    number = tip.number - network.confirmations + 1
+    if network.finality == Finality.FINALIZED:
+        shown = header(endpoint.request("eth_getBlockByNumber", ["finalized", False]))
+        if shown is None:
+            return None
+        number = min(number, shown.number)
+    return number if number >= 0 else None
 
 
 def _headers(endpoint: Endpoint, network: Network, head: int) -> Observation:
@@ -103,7 +117,9 @@ def _anchor(network: Network, head: int) -> int:
         ).defer("raw")
         if made.sent_block is not None
     ]
-    return max(0, min([head - ANCHOR, *sent]))
+    # After a halt the deposit monitor goes on where it stood.
+    kept = [network.keep_from_block] if network.keep_from_block is not None else []
+    return max(0, min([head - ANCHOR, *sent, *kept]))
 
 
 def _extend(endpoint: Endpoint, last: Header | None, start: int, head: int) -> Observation:
@@ -264,22 +280,29 @@ def _canonical(network: Network, number: int, seen: Observation) -> str | None:
     return held_hash(network.id, number)
 
 
+def _questions(network: Network, seen: Observation) -> list[int]:
+    """The blocks that another endpoint is asked about: where the fork begins, or what would become final."""
+    if seen.ancestor is not None:
+        return [max(0, seen.ancestor + 1)] if network.watched_block is not None else []
+    if seen.tip is None:
+        return []
+    due = {
+        got.block_number
+        for got in seen.receipts.values()
+        if depth(tip=seen.tip.number, number=got.block_number) >= network.confirmations
+    }
+    if seen.final is not None and seen.final != network.final_block:
+        due.add(seen.final)
+    return sorted(due)
+
+
 def _second_opinion(network: Network, row: RpcEndpoint, seen: Observation) -> None:
     """Ask the other endpoints before a fork is believed or a transaction becomes final.
 
     Raises `EndpointsDisagree` for a fork that another endpoint does not see; blocks that another endpoint shows
     differently are marked as disputed, and nothing in them is confirmed now.
     """
-    numbers: list[int] = []
-    if seen.ancestor is not None and network.watched_block is not None:
-        numbers = [max(0, seen.ancestor + 1)]
-    elif seen.tip is not None:
-        due = {
-            got.block_number
-            for got in seen.receipts.values()
-            if depth(tip=seen.tip.number, number=got.block_number) >= network.confirmations
-        }
-        numbers = sorted(due)
+    numbers = _questions(network, seen)
     if not numbers:
         return
     for other, endpoint in failover.others(network.id, row):
@@ -298,3 +321,5 @@ def _second_opinion(network: Network, row: RpcEndpoint, seen: Observation) -> No
                     )
             elif block.hash != _canonical(network, number, seen):
                 seen.disputed.add(number)
+                if number == seen.final:
+                    seen.final = None

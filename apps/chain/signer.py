@@ -12,12 +12,13 @@ from typing import Any
 from uuid import UUID
 
 from coincurve import PrivateKey
+from django.conf import settings
 from django.db.models import F
 from eth_account import Account
 
-from apps.chain import abi
+from apps.chain import abi, derivation
 from apps.chain.domain import AttemptKind, Fees
-from apps.chain.errors import NetworkHalted, SignerRefused
+from apps.chain.errors import DerivationError, NetworkHalted, SignerRefused
 from apps.chain.models import (
     WALLET_KEY,
     Network,
@@ -32,6 +33,8 @@ from apps.core import clock
 from apps.core.crypto import DecryptionError
 
 TRANSFER_GAS = 21_000
+# In a rule for plain transfers: to whomever, within the caps. No call data can hide behind it.
+ANYBODY = "0x" + "0" * 40
 
 
 @dataclass(frozen=True)
@@ -68,11 +71,7 @@ def address_of(key: bytes) -> str:
         public = b""
     if not public or len(key) != 32:
         raise ValueError("not a valid private key")
-    return address_of_public(public)
-
-
-def address_of_public(public: bytes) -> str:
-    return "0x" + abi.keccak_bytes(public[1:])[-20:].hex()
+    return abi.address_of_public(public)
 
 
 def movements(*, transaction: OutboundTransaction, wallet: Wallet, network: Network) -> list[Movement]:
@@ -83,10 +82,11 @@ def movements(*, transaction: OutboundTransaction, wallet: Wallet, network: Netw
     selector = transaction.data[:10] if len(transaction.data) >= 10 else "0x"
     if selector == "0x" and transaction.data not in ("", "0x"):
         raise SignerRefused("call data shorter than a selector")
+    targets = [transaction.to, ANYBODY] if selector == "0x" else [transaction.to]
     rules = [
         rule
-        for rule in SignerRule.objects.filter(network=network, to=transaction.to, selector=selector)
-        if rule.wallet_role in ("", wallet.role)
+        for rule in SignerRule.objects.filter(network=network, to__in=targets, selector=selector)
+        if rule.wallet_role == wallet.role or (not rule.wallet_role and wallet.role != Wallet.Role.DEPOSIT)
     ]
     if not rules:
         raise SignerRefused(f"not on the allow-list: {selector} at {transaction.to}")
@@ -139,6 +139,39 @@ def pick(arguments: Sequence[Any], path: str) -> Any:
     for part in path.split("."):
         value = value[int(part)]
     return value
+
+
+def _stays_ours(transaction: OutboundTransaction) -> None:
+    """What lies at a person's deposit address may only go to another wallet of ours: raises `SignerRefused`.
+
+    Instead of caps: a thief with the database could raise those, but not make a stranger's address ours, since a
+    wallet is only ours when its key decrypts under SIGNER_KEYS.
+    """
+    receiver = transaction.to
+    if transaction.data not in ("", "0x"):
+        try:
+            receiver, _ = abi.arguments("transfer(address,uint256)", transaction.data)
+        except ValueError:
+            raise SignerRefused("a deposit wallet only transfers") from None
+    ours = Wallet.objects.filter(address=receiver, enabled=True).exclude(role=Wallet.Role.DEPOSIT).first()
+    if ours is None or not _key_fits(ours):
+        raise SignerRefused("a deposit wallet sends to our own wallets only")
+
+
+def _key_fits(wallet: Wallet) -> bool:
+    try:
+        return address_of(_key(wallet)) == str(wallet.address)
+    except (DecryptionError, ValueError):
+        return False
+
+
+def _key(wallet: Wallet) -> bytes:
+    """The private key, for the length of one call. Raises `DecryptionError` or `DerivationError`."""
+    if wallet.key_ciphertext is not None:
+        return WALLET_KEY.decrypt(bytes(wallet.key_ciphertext), pk=wallet.id)
+    if wallet.derivation_index is None or not settings.SIGNER_DEPOSIT_XPRV:
+        raise DecryptionError("deposit keys cannot be derived in this process")
+    return derivation.key_at(xprv=settings.SIGNER_DEPOSIT_XPRV, index=wallet.derivation_index)
 
 
 def caps_charge(*, wallet: Wallet, moved: Sequence[Movement], day: date) -> None:
@@ -198,7 +231,9 @@ def sign(
         if not 0 < transaction.gas_limit <= network.gas_limit_cap:
             raise SignerRefused("gas limit over the network's cap")
         moved = movements(transaction=transaction, wallet=wallet, network=network)
-        if kind == AttemptKind.ORIGINAL:
+        if wallet.role == Wallet.Role.DEPOSIT:
+            _stays_ours(transaction)
+        elif kind == AttemptKind.ORIGINAL:
             caps_charge(wallet=wallet, moved=moved, day=clock.now().date())
         body = {
             "to": transaction.to,
@@ -230,12 +265,12 @@ def _sign_body(wallet: Wallet, body: dict[str, Any]) -> Signed | str:
     Raises nothing: the frame that holds the key never becomes part of a traceback.
     """
     try:
-        key = WALLET_KEY.decrypt(bytes(wallet.key_ciphertext), pk=wallet.id)
+        key = _key(wallet)
         if address_of(key) != wallet.address:
             return "the key does not belong to the wallet's address"
         signed = Account.sign_transaction(body, key)
         return Signed(bytes(signed.raw_transaction), "0x" + bytes(signed.hash).hex())
-    except DecryptionError as error:
+    except (DecryptionError, DerivationError) as error:
         return f"the wallet's key cannot be used here: {error}"
     except Exception as error:  # noqa: BLE001 — a library's message may hold what it was given
         return f"signing failed: {type(error).__name__}"

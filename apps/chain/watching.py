@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
-from django.db.models import F, Max
+from django.db.models import BigIntegerField, F, Max, Value
+from django.db.models.functions import Greatest, Least
 
 from apps.chain import observing, sending
 from apps.chain.domain import FINAL, OUTSTANDING, AttemptKind, Receipt, TransactionState, depth
@@ -117,14 +118,19 @@ def _reorg(
     """Go back to the fork; False when something final stood above it and the network was halted instead."""
     final = OutboundTransaction.objects.filter(network=network, block_number__gt=ancestor, state__in=FINAL)
     deep = list(final.order_by("block_number").values_list("reference", flat=True)[:5])
-    if deep or ancestor < 0:
-        what = f"final transactions: {', '.join(deep)}" if deep else "every block that we hold"
+    depth_lost = (network.watched_block or 0) - ancestor
+    if deep or ancestor < 0 or depth_lost > network.reorg_limit:
+        what = f"final transactions: {', '.join(deep)}" if deep else f"{depth_lost} blocks"
+        if ancestor < 0:
+            what = "every block that we hold"
         network_halt(network=network, reason=f"reorg below block {ancestor + 1} takes back {what}")
         return False
     gone = Block.objects.filter(network=network, number__gt=ancestor, orphaned_at__isnull=True)
     count = gone.update(orphaned_at=clock.now())
     last = Block.objects.get(network=network, number=ancestor, orphaned_at__isnull=True)
-    Network.objects.filter(pk=network.pk).update(watched_block=last.number, watched_hash=last.hash)
+    Network.objects.filter(pk=network.pk).update(
+        watched_block=last.number, watched_hash=last.hash, final_block=Least("final_block", last.number)
+    )
     logger.warning("reorg", extra={"network": network.name, "ancestor": ancestor, "blocks": count})
     for row in rows:
         if row.state == S.MINED and (row.block_number or 0) > ancestor:
@@ -183,11 +189,18 @@ def _headers_keep(network: Network, seen: Observation) -> None:
         unique_fields=["network", "hash"],
         update_fields=["orphaned_at"],
     )
+    # Nothing that was final becomes less so when an endpoint is slow to say `finalized`.
     Network.objects.filter(pk=network.pk).update(
-        watched_block=seen.tip.number, watched_hash=seen.tip.hash, watched_at=clock.now()
+        watched_block=seen.tip.number,
+        watched_hash=seen.tip.hash,
+        watched_at=clock.now(),
+        final_block=Greatest("final_block", Value(seen.final, BigIntegerField())),
     )
     if any(shown.number % 100 == 0 for shown in seen.headers):
-        Block.objects.filter(network=network, number__lt=seen.tip.number - KEEP_BLOCKS).delete()
+        oldest = seen.tip.number - KEEP_BLOCKS
+        if network.keep_from_block is not None:
+            oldest = min(oldest, network.keep_from_block)
+        Block.objects.filter(network=network, number__lt=oldest).delete()
 
 
 def _on_chain(network: Network, got: Receipt) -> bool:

@@ -26,11 +26,13 @@ class AccountKind(StrEnum):
     EQUITY = "equity"  # the platform's own money, and where credits by hand come from
     CUSTODY = "custody"  # what a wallet holds on chain; `ref` is its address
     GAS = "gas"  # the platform's expense
+    LOSS = "loss"  # the platform's too: what contracts took on the way, what was written off
+    OWED = "owed"  # what a person owes us: a deposit that the chain took back when it was spent already
 
 
 CREDIT_NORMAL = frozenset({AccountKind.AVAILABLE, AccountKind.HELD, AccountKind.FEES, AccountKind.EQUITY})
-DEBIT_NORMAL = frozenset({AccountKind.CUSTODY, AccountKind.GAS})
-PERSONAL = frozenset({AccountKind.AVAILABLE, AccountKind.HELD})
+DEBIT_NORMAL = frozenset({AccountKind.CUSTODY, AccountKind.GAS, AccountKind.LOSS, AccountKind.OWED})
+PERSONAL = frozenset({AccountKind.AVAILABLE, AccountKind.HELD, AccountKind.OWED})
 
 
 @dataclass(frozen=True, slots=True)

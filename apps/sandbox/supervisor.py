@@ -169,7 +169,7 @@ class Supervisor:
         base = {
             **os.environ,
             # The local settings have a published default; an empty value is what production's other roles have.
-            **({} if keys else {"SIGNER_KEYS": ""}),
+            **({} if keys else {"SIGNER_KEYS": "", "SIGNER_DEPOSIT_XPRV": ""}),
             "PYTHONUNBUFFERED": "1",
             "LOG_FORMAT": "console",
             # Celery's advice against root is for production; in a container of the sandbox root is who there is.

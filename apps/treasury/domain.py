@@ -12,6 +12,8 @@ from uuid import UUID
 from apps.ledger.domain import JournalDraft, Posting
 
 GAS_KIND = "gas"
+# The custody account that all deposit addresses share: what people sent and nobody has collected yet.
+DEPOSITS_REF = "deposits"
 CREDIT_KIND = "credit_by_hand"
 EQUITY_KIND = "equity_funding"
 
@@ -31,6 +33,11 @@ class GasBooked:
 def gas_reference(transaction_id: UUID) -> str:
     """The journal reference of a transaction's gas: what makes booking it idempotent."""
     return f"gas:{transaction_id}"
+
+
+def custody_ref(*, address: str, role: str) -> str:
+    """Which custody account (`ref`) keeps what lies in a wallet: its own, or that of all deposit addresses."""
+    return DEPOSITS_REF if role == "deposit" else address
 
 
 def gas_journal(

@@ -19,7 +19,14 @@ from apps.events.services import EventDraft, events_publish
 from apps.ledger.domain import AccountKey, AccountKind, PostResult
 from apps.ledger.errors import InsufficientFunds
 from apps.ledger.services import accounts_open, journals_post
-from apps.treasury.domain import CREDIT_KIND, EQUITY_KIND, GasBooked, gas_journal, incoming_journal
+from apps.treasury.domain import (
+    CREDIT_KIND,
+    EQUITY_KIND,
+    GasBooked,
+    custody_ref,
+    gas_journal,
+    incoming_journal,
+)
 from apps.treasury.errors import NoWallet
 
 logger = logging.getLogger(__name__)
@@ -66,7 +73,10 @@ def gas_book(*, limit: int = _CHUNK) -> GasBooked:
 
 def _gas_post(burned: Sequence[OutboundTransaction]) -> None:
     asset_id = burned[0].network.native_asset_id
-    custody = AccountKey(AccountKind.CUSTODY, asset_id, ref=burned[0].wallet.address)
+    wallet = burned[0].wallet
+    custody = AccountKey(
+        AccountKind.CUSTODY, asset_id, ref=custody_ref(address=wallet.address, role=wallet.role)
+    )
     gas = AccountKey(AccountKind.GAS, asset_id)
     accounts = accounts_open(keys=[custody, gas])
     journals_post(

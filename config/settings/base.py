@@ -29,6 +29,8 @@ INSTALLED_APPS = [
     "apps.ledger",
     "apps.chain",
     "apps.treasury",
+    "apps.deposits",
+    "apps.withdrawals",
     "apps.providers",
     "apps.fees",
     "apps.plans",

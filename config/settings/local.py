@@ -20,6 +20,14 @@ CACHES = common.caches(REDIS_URL)
 # Development keys, published here on purpose: they protect nothing but a sandbox.
 ENCRYPTION_KEYS = env.keyring("ENCRYPTION_KEYS", default="dev:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
 SIGNER_KEYS = env.keyring("SIGNER_KEYS", default="dev:ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=")
+DEPOSIT_XPUB = env.text(
+    "DEPOSIT_XPUB",
+    default="xpub6CEPp4ARn3FbFPd33YQdW8tFtduVgTLGRJH8PXj5hoDjcqWuE4D494f5GeM1JrsDbESoCNCiRMNUAjbKT84HhUdUN6hogVaC3qgS5oAtbSw",
+)
+SIGNER_DEPOSIT_XPRV = env.text(
+    "SIGNER_DEPOSIT_XPRV",
+    default="xprv9yF3QYdXwfhJ2uYZwWsd8zwXLc51GzcR45MXb9KU9Tgkk3BkgWtobGLbRNxwkUvNwXkYwJwTMm7kF1LYksXETHBZ6hsG32MEgmi7pdvJAjW",
+)
 
 CLOCK = "apps.sandbox.clock.SandboxClock"
 FAILPOINTS = env.text("FAILPOINTS", default="")

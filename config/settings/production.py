@@ -20,6 +20,9 @@ CACHES = common.caches(REDIS_URL)
 ENCRYPTION_KEYS = env.keyring("ENCRYPTION_KEYS")
 # Only the signing worker is given these; every other role runs without and cannot sign.
 SIGNER_KEYS = env.keyring("SIGNER_KEYS", default="")
+SIGNER_DEPOSIT_XPRV = env.text("SIGNER_DEPOSIT_XPRV", default="")
+# Without it nobody is given a deposit address; everything else works.
+DEPOSIT_XPUB = env.text("DEPOSIT_XPUB", default="")
 
 LOGGING = common.logging(level=env.text("LOG_LEVEL", default="INFO"), json=True)
 

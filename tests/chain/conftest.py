@@ -52,9 +52,8 @@ class Chain:
             "purpose": "test",
             "reference": f"test-{self.requested}",
         }
-        return services.transaction_request(
-            network_id=self.network.pk, wallet_id=self.wallet.pk, **{**content, **options}
-        )
+        content["wallet_id"] = self.wallet.pk
+        return services.transaction_request(network_id=self.network.pk, **{**content, **options})
 
     def due(self) -> None:
         """Whatever waits for its next try may have it now."""

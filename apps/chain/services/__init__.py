@@ -18,6 +18,7 @@ from apps.chain.services.reads import (
 )
 from apps.chain.services.transactions import transaction_cancel, transaction_request, transaction_retry
 from apps.chain.services.wallets import (
+    deposit_wallet_open,
     signer_rule_allow,
     wallet_cap_set,
     wallet_create,
@@ -25,7 +26,7 @@ from apps.chain.services.wallets import (
 )
 
 __all__ = [
-    "Call", "CallReverted", "Header", "block_number_read", "calls_at_head_read", "calls_read",
+    "Call", "CallReverted", "Header", "block_number_read", "calls_at_head_read", "calls_read", "deposit_wallet_open",
     "endpoint_add", "native_balance_read", "network_create", "network_halt", "network_resume", "signer_rule_allow",
     "token_balance_read", "token_register", "transaction_cancel", "transaction_request", "transaction_retry",
     "transactions_book", "wallet_cap_set", "wallet_create", "wallet_import",

@@ -128,7 +128,7 @@ def network_resume(*, network_id: UUID) -> list[OutboundTransaction]:
             transaction_unmine(row, moves)
         moves.publish()
         Network.objects.filter(pk=network.pk).update(
-            halted_at=None, halted_reason="", watched_block=None, watched_hash=""
+            halted_at=None, halted_reason="", watched_block=None, watched_hash="", final_block=None
         )
         NetworkWatch.objects.filter(network=network).update(
             buried_at=None, attempts=0, run_after=clock.now(), pokes=F("pokes") + 1

@@ -19,10 +19,9 @@ def wallet_import(*, key: bytes, role: str, name: str = "") -> Wallet:
 
     Raises `DomainError` for what is not a private key, without repeating it, and `Conflict` for another role.
     """
-    if role not in Wallet.Role.values:
-        raise DomainError(
-            "unknown_role", f"A wallet is one of: {', '.join(Wallet.Role.values)}.", pointer="/role"
-        )
+    roles = [value for value in Wallet.Role.values if value != Wallet.Role.DEPOSIT]
+    if role not in roles:
+        raise DomainError("unknown_role", f"A wallet is one of: {', '.join(roles)}.", pointer="/role")
     wallet_id = uuid7()
     try:
         address = signer.address_of(key)
@@ -44,6 +43,20 @@ def wallet_import(*, key: bytes, role: str, name: str = "") -> Wallet:
         name=name,
         key_ciphertext=signer.key_encrypt(key, wallet_id=wallet_id),
     )
+
+
+def deposit_wallet_open(*, address: str, index: int) -> Wallet:
+    """The wallet of a person's deposit address, without a key of its own; asking again returns the same.
+
+    Raises `Conflict` when the address or the index is known as something else.
+    """
+    Wallet.objects.bulk_create(
+        [Wallet(address=address, role=Wallet.Role.DEPOSIT, derivation_index=index)], ignore_conflicts=True
+    )
+    wallet = Wallet.objects.filter(address=address, derivation_index=index).first()
+    if wallet is None:
+        raise Conflict("wallet_exists", "The address or the index belongs to another wallet.")
+    return wallet
 
 
 def wallet_cap_set(

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from apps.chain import abi, services
+from apps.chain import abi, derivation, services
 from apps.chain.failover import THRESHOLD
 from apps.chain.models import Network, Wallet
 from apps.core.errors import DomainError
@@ -20,8 +20,10 @@ class Command(BaseCommand):
         actions = parser.add_subparsers(dest="action", required=True)
         wallet = actions.add_parser("wallet", help="create or import a wallet")
         wallet.add_argument("how", choices=["create", "import"])
-        wallet.add_argument("--role", choices=Wallet.Role.values, default=Wallet.Role.SWAP)
+        roles = [role for role in Wallet.Role.values if role != Wallet.Role.DEPOSIT]
+        wallet.add_argument("--role", choices=roles, default=Wallet.Role.SWAP)
         wallet.add_argument("--name", default="")
+        actions.add_parser("make-deposit-key", help="a new extended key pair for deposit addresses")
         networks = actions.add_parser("networks", help="networks, their endpoints and health")
         networks.add_argument("--json", action="store_true")
         resume = actions.add_parser("resume", help="go on after a halt with the chain as it is now")
@@ -30,9 +32,12 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         del args
         try:
-            {"wallet": self._wallet, "networks": self._networks, "resume": self._resume}[options["action"]](
-                options
-            )
+            {
+                "wallet": self._wallet,
+                "make-deposit-key": self._make_deposit_key,
+                "networks": self._networks,
+                "resume": self._resume,
+            }[options["action"]](options)
         except DomainError as error:
             raise CommandError(error.detail) from None
 
@@ -42,6 +47,12 @@ class Command(BaseCommand):
         else:
             wallet = services.wallet_import(key=_key_read(), role=options["role"], name=options["name"])
         self.stdout.write(f"{abi.checksum(wallet.address)} {wallet.role} {wallet.pk}")
+
+    def _make_deposit_key(self, options: dict[str, Any]) -> None:
+        del options
+        xpub, xprv = derivation.account_make()
+        self.stdout.write(f"# every role\nDEPOSIT_XPUB={xpub}\n# the signer alone; keep a copy offline\n")
+        self.stdout.write(f"SIGNER_DEPOSIT_XPRV={xprv}")
 
     def _networks(self, options: dict[str, Any]) -> None:
         found = [

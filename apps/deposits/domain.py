@@ -1,0 +1,63 @@
+"""What a deposit is and how it may change: pure values."""
+
+from collections.abc import Mapping
+
+from django.db import models
+
+
+class DepositKind(models.TextChoices):
+    """How value reached a deposit address. Part of a deposit's identity."""
+
+    TOKEN = "token", "ERC-20 transfer"
+    NATIVE = "native", "Native coin, sent by the transaction itself"
+    INTERNAL = "internal", "Native coin, sent by a contract"
+
+
+class DepositState(models.TextChoices):
+    """Where a deposit stands. `TRANSITIONS` says what may follow what."""
+
+    SEEN = "seen", "In a block"
+    CONFIRMING = "confirming", "Checked, waiting for depth"
+    CREDITED = "credited", "In the person's balance"
+    ORPHANED = "orphaned", "Its block was taken back before the credit"
+    REVERSED = "reversed", "Its block was taken back after the credit, and so was the credit"
+    FROZEN = "frozen", "Taken back by the chain when it was spent already"
+    IGNORED = "ignored", "Below the minimum until more arrives"
+    UNSUPPORTED = "unsupported", "Not credited by itself: an operator decides"
+
+
+S = DepositState
+
+TRANSITIONS: Mapping[DepositState, frozenset[DepositState]] = {
+    S.SEEN: frozenset({S.CONFIRMING, S.ORPHANED, S.UNSUPPORTED}),
+    S.CONFIRMING: frozenset({S.CREDITED, S.IGNORED, S.ORPHANED, S.UNSUPPORTED}),
+    S.IGNORED: frozenset({S.CREDITED, S.ORPHANED}),
+    S.UNSUPPORTED: frozenset({S.CREDITED, S.SEEN, S.ORPHANED}),
+    # A credit that the chain takes back is reversed, or frozen when nothing is left to take it from.
+    S.CREDITED: frozenset({S.REVERSED, S.FROZEN}),
+    # Included again, elsewhere: seen anew, and credited once more at most.
+    S.ORPHANED: frozenset({S.SEEN}),
+    S.REVERSED: frozenset({S.SEEN}),
+    S.FROZEN: frozenset({S.SEEN}),
+}
+
+# In a block that may still be taken back, and not in anybody's balance.
+UNCREDITED = frozenset({S.SEEN, S.CONFIRMING, S.IGNORED, S.UNSUPPORTED})
+
+
+class UnsupportedReason(models.TextChoices):
+    """Why a deposit waits for an operator."""
+
+    TOKEN_NOT_ALLOWED = "token_not_allowed", "The token is not on the allow-list"
+    BALANCE_MISMATCH = "balance_mismatch", "The balance did not change by what the token announced"
+    DEPOSITS_DISABLED = "deposits_disabled", "Deposits of this asset are switched off"
+
+
+class SweepState(models.TextChoices):
+    """Where the collection of one address stands."""
+
+    PLANNED = "planned", "To be funded or sent"
+    FUNDING = "funding", "Gas is on its way to the address"
+    SWEEPING = "sweeping", "The transfer is on its way"
+    DONE = "done", "In the collecting wallet, and booked"
+    FAILED = "failed", "Did not move anything; a later sweep tries again"
