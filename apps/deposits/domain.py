@@ -1,6 +1,8 @@
 """What a deposit is and how it may change: pure values."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 
 from django.db import models
 
@@ -61,3 +63,19 @@ class SweepState(models.TextChoices):
     SWEEPING = "sweeping", "The transfer is on its way"
     DONE = "done", "In the collecting wallet, and booked"
     FAILED = "failed", "Did not move anything; a later sweep tries again"
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One movement of value to one of our addresses, as a block shows it. `contract` is empty for native coin."""
+
+    address: str
+    kind: DepositKind
+    contract: str
+    transaction_hash: str
+    position: int
+    sender: str
+    amount_units: int
+    block_number: int
+    block_hash: str
+    block_time: datetime | None = None
