@@ -4,3 +4,6 @@ from django.apps import AppConfig
 class DepositsConfig(AppConfig):
     name = "apps.deposits"
     label = "deposits"
+
+    def ready(self) -> None:
+        from apps.deposits import kinds  # noqa: F401 — registers them

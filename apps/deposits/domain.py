@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 from django.db import models
 
@@ -32,7 +33,8 @@ S = DepositState
 
 TRANSITIONS: Mapping[DepositState, frozenset[DepositState]] = {
     S.SEEN: frozenset({S.CONFIRMING, S.ORPHANED, S.UNSUPPORTED}),
-    S.CONFIRMING: frozenset({S.CREDITED, S.IGNORED, S.ORPHANED, S.UNSUPPORTED}),
+    # Back to seen: its header is no longer held, and what was found out about it was not deep enough to stand alone.
+    S.CONFIRMING: frozenset({S.CREDITED, S.IGNORED, S.ORPHANED, S.UNSUPPORTED, S.SEEN}),
     S.IGNORED: frozenset({S.CREDITED, S.ORPHANED}),
     S.UNSUPPORTED: frozenset({S.CREDITED, S.SEEN, S.ORPHANED}),
     # A credit that the chain takes back is reversed, or frozen when nothing is left to take it from.
@@ -40,17 +42,39 @@ TRANSITIONS: Mapping[DepositState, frozenset[DepositState]] = {
     # Included again, elsewhere: seen anew, and credited once more at most.
     S.ORPHANED: frozenset({S.SEEN}),
     S.REVERSED: frozenset({S.SEEN}),
-    S.FROZEN: frozenset({S.SEEN}),
+    # Reversed: the debt was paid or written off.
+    S.FROZEN: frozenset({S.SEEN, S.REVERSED}),
 }
+
+# Not on the chain as we know it: may be included again.
+GONE = frozenset({S.ORPHANED, S.REVERSED, S.FROZEN})
 
 # In a block that may still be taken back, and not in anybody's balance.
 UNCREDITED = frozenset({S.SEEN, S.CONFIRMING, S.IGNORED, S.UNSUPPORTED})
+
+
+CREDIT_KIND = "deposit"
+REVERSAL_KIND = "deposit_reversal"
+WRITE_OFF_KIND = "debt_write_off"
+# Who is frozen for this reason is freed again when nothing is owed any more; who is frozen for another one is not.
+FREEZE_REASON = "The chain took back a deposit that was spent already."
+
+
+def credit_reference(deposit_id: UUID, sighting: int) -> str:
+    """The journal of a sighting's credit: what makes crediting it twice impossible."""
+    return f"deposit:{deposit_id}:credit:{sighting}"
+
+
+def reversal_reference(deposit_id: UUID, sighting: int) -> str:
+    """The journal that takes a sighting's credit back."""
+    return f"deposit:{deposit_id}:reverse:{sighting}"
 
 
 class UnsupportedReason(models.TextChoices):
     """Why a deposit waits for an operator."""
 
     TOKEN_NOT_ALLOWED = "token_not_allowed", "The token is not on the allow-list"
+    TRANSACTION_FAILED = "transaction_failed", "Its transaction failed and moved nothing"
     BALANCE_MISMATCH = "balance_mismatch", "The balance did not change by what the token announced"
     DEPOSITS_DISABLED = "deposits_disabled", "Deposits of this asset are switched off"
 

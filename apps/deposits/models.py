@@ -136,16 +136,21 @@ class Deposit(WorkItem):
     credited_units = UnitsField(default=0, db_default=0)
     # After a freeze: how much of the credit could not be taken back, which the person owes.
     owed_units = UnitsField(default=0, db_default=0)
+    # How much of that was written off since; a later credit makes it good first.
+    written_off_units = UnitsField(default=0, db_default=0)
     state = models.CharField(max_length=12, choices=DepositState.choices, default=DepositState.SEEN)
     reason = models.CharField(max_length=40, blank=True, choices=UnsupportedReason.choices)
     block_number = models.BigIntegerField()
     block_hash = HashField()
     block_time = models.DateTimeField(null=True, blank=True)
     sighting = models.PositiveIntegerField(default=1)
+    # What was final when a node last proved that it is in its block: stands in for headers that were let go since.
+    checked_block = models.BigIntegerField(null=True, blank=True)
     credited_at = models.DateTimeField(null=True, blank=True)
-    # Credit by hand takes two operators: one asks and says why, another approves.
+    # Credit by hand (and writing off a debt) takes two operators: one asks and says why, another approves.
     hand_requested_by = models.CharField(max_length=254, blank=True)
     hand_requested_at = models.DateTimeField(null=True, blank=True)
+    hand_units = UnitsField(null=True, blank=True)
     hand_note = models.CharField(max_length=300, blank=True)
     hand_approved_by = models.CharField(max_length=254, blank=True)
 
@@ -156,7 +161,9 @@ class Deposit(WorkItem):
             ),
             models.CheckConstraint(condition=Q(state__in=DepositState.values), name="deposits_deposit_state"),
             models.CheckConstraint(
-                condition=Q(amount_units__gt=0, credited_units__gte=0, owed_units__gte=0),
+                condition=Q(
+                    amount_units__gt=0, credited_units__gte=0, owed_units__gte=0, written_off_units__gte=0
+                ),
                 name="deposits_deposit_units",
             ),
             models.CheckConstraint(
@@ -180,6 +187,14 @@ class Deposit(WorkItem):
                 fields=["run_after", "id"],
                 condition=Q(buried_at__isnull=True, state="confirming"),
                 name="deposits_deposit_to_credit",
+            ),
+            models.Index(
+                fields=["network", "block_number"],
+                condition=Q(buried_at__isnull=True, state="confirming"),
+                name="deposits_deposit_ready",
+            ),
+            models.Index(
+                fields=["user", "asset"], condition=Q(owed_units__gt=0), name="deposits_deposit_debts"
             ),
             models.Index(fields=["network", "block_number"], name="deposits_deposit_block"),
             models.Index(fields=["user", "created_at", "id"], name="deposits_deposit_listing"),
