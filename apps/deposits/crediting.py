@@ -18,7 +18,7 @@ from apps.core import bulk, clock, doorbell
 from apps.core.failpoints import reach
 from apps.core.work import STEPPED
 from apps.deposits import notices
-from apps.deposits.debts import Debts
+from apps.deposits.debts import Debts, rows_lock
 from apps.deposits.domain import CREDIT_KIND, DepositState, UnsupportedReason, credit_reference
 from apps.deposits.holdings import holdings_move
 from apps.deposits.models import Deposit, DepositAddress
@@ -166,12 +166,7 @@ def _above_minimum(rows: list[Deposit], facts: dict[UUID, _Fact]) -> tuple[list[
         return [], []
     small = [row for row in rows if units_of(row) < facts[row.pk].minimum_units]
     addresses_lock({row.address_id for row in small})
-    owners = {row.user_id for row in rows}
-    before = list(
-        Deposit.objects.select_for_update(of=("self",))
-        .filter(state=DepositState.IGNORED, user_id__any_of=owners)
-        .order_by("pk")
-    )
+    before = rows_lock("state = 'ignored'", {row.user_id for row in rows})
     if before:
         known = _facts(before)
         before = [row for row in before if known[row.pk].verdict == "final" and known[row.pk].allowed]

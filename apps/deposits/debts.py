@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from django.db import connection
+
 from apps.accounts.models import User
 from apps.accounts.services import user_unfreeze
 from apps.core import bulk
@@ -31,12 +33,7 @@ class Debts:
     @classmethod
     def lock(cls, rows: Sequence[Deposit]) -> "Debts":
         """The debts of the people of `rows`. One statement, which finds nothing as a rule."""
-        owners = {row.user_id for row in rows}
-        found = list(
-            Deposit.objects.select_for_update(of=("self",))
-            .filter(owed_units__gt=0, user_id__any_of=owners)
-            .order_by("pk")
-        )
+        found = rows_lock("owed_units > 0", {row.user_id for row in rows})
         owed: dict[tuple[UUID, UUID | None], list[Deposit]] = defaultdict(list)
         for row in found:
             owed[row.user_id, row.asset_id].append(row)
@@ -80,6 +77,20 @@ class Debts:
         if paid:
             owed_write(paid)
             people_free({row.user_id for row in paid})
+
+
+def rows_lock(condition: str, user_ids: Collection[UUID]) -> list[Deposit]:
+    """These people's deposits that meet a condition written in code, locked in id order; there are few or none."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT id FROM deposits_deposit WHERE {condition} AND user_id = ANY (%s::uuid[])", [list(user_ids)]
+        )
+        ids = [row[0] for row in cursor.fetchall()]
+    if not ids:
+        return []
+    rows = Deposit.objects.select_for_update(of=("self",)).filter(pk__any_of=ids)
+    # What is locked is read again: somebody may have been faster.
+    return list(rows.extra(where=[condition]).order_by("pk"))
 
 
 def owed_write(rows: Collection[Deposit]) -> None:

@@ -1,0 +1,235 @@
+"""After the credit: the books follow the chain, to the unit, whatever was spent meanwhile."""
+
+import pytest
+from django.db import transaction
+
+from apps.accounts.models import User
+from apps.accounts.services import user_freeze
+from apps.chain.models import Network
+from apps.core import clock
+from apps.deposits import reorgs
+from apps.deposits.crediting import deposits_credit
+from apps.deposits.models import Deposit, Holding
+from apps.deposits.services import deposits_orphan, reorgs_follow
+from apps.events.models import Event
+from apps.ledger.domain import AccountKind
+from apps.ledger.models import Journal
+from tests.deposits.support import USDC, Bank, topics
+from tests.ledger.test_races import at_once
+
+
+def owed(bank: Bank, person: User) -> int:
+    return -bank.balance(person, AccountKind.OWED)
+
+
+def test_what_is_still_there_is_taken_back(bank: Bank) -> None:
+    ann = bank.person()
+    row = bank.credited(ann, 25 * USDC)
+    bank.blocks(4, 9, chain="b")
+
+    assert deposits_orphan(bank.network.pk) == 1
+
+    row = bank.read(row)
+    assert (row.state, row.credited_units, row.owed_units, row.credited_at) == ("reversed", 0, 0, None)
+    assert (bank.balance(ann), bank.platform(), bank.held(), owed(bank, ann)) == (0, 0, 0, 0)
+    assert topics(row) == ["seen", "credited", "reversed"]
+    ann.refresh_from_db()
+    assert ann.frozen_at is None
+    assert deposits_orphan(bank.network.pk) == 0
+
+
+def test_what_was_spent_is_owed_and_the_person_frozen(bank: Bank, caplog: pytest.LogCaptureFixture) -> None:
+    ann = bank.person()
+    before = bank.spend  # what was bought before the credit is not named
+    bank.credited(ann, 5 * USDC, number=2)
+    before(ann, 5 * USDC)
+    row = bank.credited(ann, 25 * USDC)
+    reference = bank.spend(ann, 20 * USDC)
+    bank.spend(ann, 2 * USDC, kind="withdrawal")
+    bank.blocks(4, 9, chain="b")
+
+    deposits_orphan(bank.network.pk)
+
+    row = bank.read(row)
+    assert (row.state, row.owed_units) == ("frozen", 22 * USDC)
+    assert (bank.balance(ann), owed(bank, ann)) == (0, 22 * USDC)
+    assert bank.platform() == -5 * USDC == -bank.held()
+    ann.refresh_from_db()
+    assert ann.frozen_at is not None
+    assert topics(row) == ["seen", "credited", "reversed", "frozen"]
+    payload = Event.objects.get(topic="deposit.reversed").payload
+    assert (payload["reversed_units"], payload["owed_units"], payload["purchase_count"]) == (
+        str(25 * USDC),
+        str(22 * USDC),
+        1,
+    )
+    assert [(one["reference"], one["units"]) for one in payload["purchases"]] == [(reference, str(20 * USDC))]
+    assert "credited deposit reversed" in caplog.text
+
+
+def test_included_again_it_is_credited_once_and_pays_the_debt(bank: Bank) -> None:
+    ann = bank.person()
+    row = bank.credited(ann, 25 * USDC, transaction="one")
+    bank.spend(ann, 20 * USDC)
+    bank.blocks(4, 9, chain="b")
+    deposits_orphan(bank.network.pk)
+
+    bank.confirming(ann, 25 * USDC, transaction="one", number=7, chain="b")
+    bank.credit()
+
+    row = bank.read(row)
+    assert (row.state, row.sighting, row.credited_units, row.owed_units) == ("credited", 2, 25 * USDC, 0)
+    assert (bank.balance(ann), owed(bank, ann)) == (5 * USDC, 0)
+    assert bank.platform() == -25 * USDC == -bank.held()
+    ann.refresh_from_db()
+    assert ann.frozen_at is None
+    assert Event.objects.filter(topic="deposit.credited").last().payload["repaid_units"] == str(20 * USDC)  # type: ignore[union-attr]
+    references = sorted(
+        Journal.objects.filter(reference__startswith="deposit:").values_list("kind", flat=True)
+    )
+    assert references == ["deposit", "deposit", "deposit_reversal"]
+
+
+def test_replaced_by_another_transaction_the_other_one_pays_the_debt(bank: Bank) -> None:
+    ann = bank.person()
+    first = bank.credited(ann, 25 * USDC)
+    bank.spend(ann, 25 * USDC)
+    bank.blocks(4, 9, chain="b")
+    deposits_orphan(bank.network.pk)
+
+    second = bank.credited(ann, 10 * USDC, number=6, chain="b")
+    assert (bank.read(first).state, bank.read(first).owed_units) == ("frozen", 15 * USDC)
+    ann.refresh_from_db()
+    assert ann.frozen_at is not None
+    bank.credited(ann, 20 * USDC, number=6, chain="b")
+
+    assert (bank.read(first).state, bank.read(first).owed_units) == ("reversed", 0)
+    assert bank.read(second).state == "credited"
+    assert (bank.balance(ann), owed(bank, ann)) == (5 * USDC, 0)
+    assert bank.platform() == -30 * USDC == -bank.held()
+    ann.refresh_from_db()
+    assert ann.frozen_at is None
+
+
+def test_who_is_frozen_for_another_reason_stays_frozen(bank: Bank) -> None:
+    ann = bank.person()
+    bank.credited(ann, 25 * USDC, transaction="one")
+    bank.spend(ann, 25 * USDC)
+    user_freeze(user_id=ann.pk, reason="court order")
+    bank.blocks(4, 9, chain="b")
+    deposits_orphan(bank.network.pk)
+
+    bank.credited(ann, 25 * USDC, transaction="one", number=7, chain="b")
+
+    ann.refresh_from_db()
+    assert (ann.frozen_reason, owed(bank, ann)) == ("court order", 0)
+
+
+def test_several_of_one_person_share_what_is_left(bank: Bank) -> None:
+    ann = bank.person()
+    rows = [bank.credited(ann, 10 * USDC) for _ in range(3)]
+    bank.spend(ann, 14 * USDC)
+    bank.blocks(4, 9, chain="b")
+
+    assert deposits_orphan(bank.network.pk) == 3
+
+    assert [bank.read(row).owed_units for row in rows] == [0, 4 * USDC, 10 * USDC]
+    assert (owed(bank, ann), bank.balance(ann), bank.platform()) == (14 * USDC, 0, 0)
+
+
+@pytest.mark.parametrize("state", ["seen", "confirming", "ignored", "unsupported"])
+def test_before_the_credit_it_is_only_said(bank: Bank, state: str) -> None:
+    ann = bank.person()
+    row = bank.confirming(ann)
+    Deposit.objects.update(state=state)
+    bank.blocks(4, 9, chain="b")
+
+    assert deposits_orphan(bank.network.pk) == 1
+
+    row = bank.read(row)
+    assert (row.state, row.measured_units, row.checked_block) == ("orphaned", None, None)
+    assert topics(row) == ["seen", "orphaned"]
+    assert not Journal.objects.exists()
+
+
+def test_what_was_collected_already_halts_the_network(bank: Bank) -> None:
+    ann = bank.person()
+    row = bank.credited(ann)
+    Holding.objects.update(units=0)
+    bank.blocks(4, 9, chain="b")
+
+    deposits_orphan(bank.network.pk)
+
+    assert bank.read(row).state == "credited"
+    assert str(row.pk) in Network.objects.get().halted_reason
+
+
+def credit_against_reorg(shared: Bank, row: Deposit, meet: object) -> None:
+    """A worker has looked at the headers; the reorg comes and is followed; then the worker commits."""
+
+    def credit() -> None:
+        with transaction.atomic():
+            deposits_credit(list(Deposit.objects.select_for_update().filter(pk=row.pk)))
+
+    def reorg() -> int:
+        meet.wait(10)  # type: ignore[attr-defined]
+        shared.blocks(4, 9, chain="b")
+        meet.wait(10)  # type: ignore[attr-defined]
+        return deposits_orphan(shared.network.pk)
+
+    results = at_once(credit, reorg)
+    assert results[0] is None, results
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_credit_that_races_with_a_reorg_is_reversed(
+    shared: Bank, monkeypatch: pytest.MonkeyPatch, locked: bool
+) -> None:
+    """Without the row's lock the fork is followed too early and the credit stays; with it, it is taken back."""
+    from threading import Barrier
+
+    from django.db.models import QuerySet
+
+    from apps.deposits import crediting
+
+    ann = shared.person()
+    row = shared.confirming(ann, transaction="one")
+    meet = Barrier(2)
+    facts, update = crediting._facts, reorgs.bulk.update
+
+    def slow(rows: list[Deposit]) -> object:
+        found = facts(rows)
+        meet.wait(10)
+        meet.wait(10)
+        if not locked:
+            clock_pause(shared)
+        return found
+
+    def clock_pause(bank: Bank) -> None:
+        """Until the other side has done its work."""
+        for _ in range(500):
+            if Deposit.objects.filter(state="orphaned").exists():
+                return
+
+    monkeypatch.setattr(crediting, "_facts", slow)
+    if not locked:
+        monkeypatch.setattr(QuerySet, "select_for_update", lambda self, **_: self)
+    credit_against_reorg(shared, row, meet)
+
+    states = shared.read(row).state, shared.balance(ann)
+    assert states == (("reversed", 0) if locked else ("credited", USDC))
+    assert update is reorgs.bulk.update
+    if not locked:
+        monkeypatch.undo()
+        # What was missed then is found by the recurring look.
+        assert reorgs_follow() == 1
+        assert (shared.read(row).state, shared.balance(ann)) == ("reversed", 0)
+
+
+def test_clock_is_not_asked_for_reorgs(bank: Bank) -> None:
+    """Block times and our clock may differ by hours: headers alone decide."""
+    ann = bank.person()
+    row = bank.confirming(ann)
+    Deposit.objects.update(block_time=clock.now().replace(year=2001))
+    bank.credit()
+    assert bank.read(row).state == "credited"
