@@ -9,7 +9,8 @@ Two kinds of step:
 * transactional (`advance(rows)`): the engine opens one transaction, locks the rows that are still ours, and calls
   `advance`; the change of state and everything it implies commit together, or not at all.
 * outside effects (`perform(claim)`): the step speaks to the outside between its transactions, and opens each of
-  them with `claim.locked()`, which proves that the lease is still held.
+  them with `claim.locked()`, which proves that the lease is still held. It gets its rows one by one, or, for a kind
+  that is `whole`, the chunk at once.
 
 Poison: an error in a chunk bisects it until the bad row stands alone. A row whose worker vanished twice is
 claimed alone, so that what kills workers takes nobody along, and is buried when its attempts are used up.
@@ -58,6 +59,8 @@ class Work(Generic[T]):
     states: tuple[str, ...]
     advance: Callable[[list[T]], None] | None = None
     perform: Callable[["Claim[T]"], None] | None = None
+    # `perform` gets the whole chunk in one claim, for steps that ask the outside about many rows at once.
+    whole: bool = False
     on_bury: Callable[[list[T]], None] | None = None
     # `run_after` is business time (a plan's next occurrence): a failure must not move it, it waits by lease.
     keeps_run_after: bool = False
@@ -232,7 +235,7 @@ def _bury_lost(work: Work[T], suspect: sql.Composable, parameters: dict[str, Any
 
 def _work_on(claim: Claim[T]) -> None:
     work = claim.work
-    if work.perform is not None:
+    if work.perform is not None and not work.whole:
         for pk in claim.ids:
             one = Claim(work, claim.token, [pk])
             _guarded(one, partial(work.perform, one))
@@ -241,11 +244,14 @@ def _work_on(claim: Claim[T]) -> None:
 
 
 def _advance(claim: Claim[T], ids: list[Any]) -> None:
-    """One transaction for all of `ids`; on an error that is one row's fault, halve until it stands alone."""
+    """One step for all of `ids`; on an error that is one row's fault, halve until it stands alone."""
     work = claim.work
     part = Claim(work, claim.token, ids)
 
     def run() -> None:
+        if work.perform is not None:
+            work.perform(part)
+            return
         with part.locked() as held:
             # Between claim and lock somebody may have moved a row on: its step is no longer wanted.
             rows = [row for row in held if row.state in work.states]  # type: ignore[attr-defined]

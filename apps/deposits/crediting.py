@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Q
 
 from apps.core import bulk, clock, doorbell
 from apps.core.failpoints import reach
@@ -166,7 +167,7 @@ def _above_minimum(rows: list[Deposit], facts: dict[UUID, _Fact]) -> tuple[list[
         return [], []
     small = [row for row in rows if units_of(row) < facts[row.pk].minimum_units]
     addresses_lock({row.address_id for row in small})
-    before = rows_lock("state = 'ignored'", {row.user_id for row in rows})
+    before = rows_lock("state = 'ignored'", Q(state=DepositState.IGNORED), {row.user_id for row in rows})
     if before:
         known = _facts(before)
         before = [row for row in before if known[row.pk].verdict == "final" and known[row.pk].allowed]

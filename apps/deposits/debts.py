@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from django.db import connection
+from django.db.models import Q
 
 from apps.accounts.models import User
 from apps.accounts.services import user_unfreeze
@@ -33,7 +34,7 @@ class Debts:
     @classmethod
     def lock(cls, rows: Sequence[Deposit]) -> "Debts":
         """The debts of the people of `rows`. One statement, which finds nothing as a rule."""
-        found = rows_lock("owed_units > 0", {row.user_id for row in rows})
+        found = rows_lock("owed_units > 0", Q(owed_units__gt=0), {row.user_id for row in rows})
         owed: dict[tuple[UUID, UUID | None], list[Deposit]] = defaultdict(list)
         for row in found:
             owed[row.user_id, row.asset_id].append(row)
@@ -79,18 +80,19 @@ class Debts:
             people_free({row.user_id for row in paid})
 
 
-def rows_lock(condition: str, user_ids: Collection[UUID]) -> list[Deposit]:
-    """These people's deposits that meet a condition written in code, locked in id order; there are few or none."""
+def rows_lock(condition: str, wanted: Q, user_ids: Collection[UUID]) -> list[Deposit]:
+    """These people's deposits that are `wanted` (the condition in SQL), locked in id order; there are few or none."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT id FROM deposits_deposit WHERE {condition} AND user_id = ANY (%s::uuid[])", [list(user_ids)]
+            f"SELECT id FROM deposits_deposit WHERE {condition} AND user_id = ANY (%s::uuid[])",
+            [list(user_ids)],
         )
         ids = [row[0] for row in cursor.fetchall()]
     if not ids:
         return []
-    rows = Deposit.objects.select_for_update(of=("self",)).filter(pk__any_of=ids)
     # What is locked is read again: somebody may have been faster.
-    return list(rows.extra(where=[condition]).order_by("pk"))
+    rows = Deposit.objects.select_for_update(of=("self",)).filter(wanted, pk__any_of=ids)
+    return list(rows.order_by("pk"))
 
 
 def owed_write(rows: Collection[Deposit]) -> None:

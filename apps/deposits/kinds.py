@@ -1,12 +1,28 @@
 """The deposits' kinds of work. Names are also those of bells and tasks."""
 
 from apps.core.work import Work, register
+from apps.deposits.checking import deposits_check
 from apps.deposits.crediting import CREDIT_BELL, deposits_credit
 from apps.deposits.domain import DepositState
 from apps.deposits.models import Deposit
+from apps.deposits.sightings import CHECK_BELL
 
 _UNREAD = ("created_at", "updated_at", "leased_until", "run_after", "block_time", "last_error", "sender")
 
+CHECK = register(
+    Work(
+        CHECK_BELL,
+        Deposit,
+        (DepositState.SEEN.value,),
+        perform=deposits_check,
+        whole=True,
+        chunk=200,
+        lease_seconds=60,
+        # An endpoint that is away for an hour must not bury what waits for it.
+        max_attempts=500,
+        backoff_cap_seconds=30,
+    )
+)
 CREDIT = register(
     Work(
         CREDIT_BELL,

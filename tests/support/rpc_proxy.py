@@ -16,6 +16,7 @@ Faults of content, per call of a batch:
   error          an error object with `message` instead of forwarding the result
   head           the number of the latest block is `offset` off (`eth_blockNumber` and `latest`)
   hash           hashes of blocks are others, from block `offset` on
+  pruned         the state of a block named by its hash is gone, unless the hash is in `keep`
 """
 
 import argparse
@@ -29,7 +30,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 _TRANSPORT = frozenset({"drop_request", "drop_answer", "delay", "status", "garbage"})
-_CONTENT = frozenset({"null", "error", "head", "hash"})
+_CONTENT = frozenset({"null", "error", "head", "hash", "pruned"})
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Fault:
     status: int = 503
     offset: int = 0
     message: str = "injected"
+    keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in _TRANSPORT | _CONTENT:
@@ -174,8 +176,18 @@ class RpcProxy:
                 else:
                     answer["error"] = {"code": -32000, "message": fault.message}
                 changed = True
-            changed = self._lie(call, answer) or changed
+            changed = self._forget(call, answer) or self._lie(call, answer) or changed
         return json.dumps(answers).encode() if changed else answered
+
+    def _forget(self, call: dict[str, Any], answer: dict[str, Any]) -> bool:
+        """What a node that keeps no old states says."""
+        at = (call.get("params") or [None])[-1]
+        fault = self._take(str(call.get("method")), frozenset({"pruned"})) if isinstance(at, dict) else None
+        if fault is None or at["blockHash"] in fault.keep:
+            return False
+        answer.pop("result", None)
+        answer["error"] = {"code": -32000, "message": "missing trie node"}
+        return True
 
     def _lie(self, call: dict[str, Any], answer: dict[str, Any]) -> bool:
         """Change numbers of the head and hashes of blocks."""

@@ -2,6 +2,7 @@
 
 from apps.chain.domain import Call, CallReverted, Header
 from apps.chain.services.booking import transactions_book
+from apps.chain.services.evidence import BalanceAsk, balances_read, receipts_read
 from apps.chain.services.networks import (
     endpoint_add,
     network_create,
@@ -26,8 +27,9 @@ from apps.chain.services.wallets import (
 )
 
 __all__ = [
-    "Call", "CallReverted", "Header", "block_number_read", "calls_at_head_read", "calls_read", "deposit_wallet_open",
-    "endpoint_add", "native_balance_read", "network_create", "network_halt", "network_resume", "signer_rule_allow",
-    "token_balance_read", "token_register", "transaction_cancel", "transaction_request", "transaction_retry",
-    "transactions_book", "wallet_cap_set", "wallet_create", "wallet_import",
+    "BalanceAsk", "Call", "CallReverted", "Header", "balances_read", "block_number_read",
+    "calls_at_head_read", "calls_read", "deposit_wallet_open", "endpoint_add", "native_balance_read",
+    "network_create", "network_halt", "network_resume", "receipts_read", "signer_rule_allow", "token_balance_read",
+    "token_register", "transaction_cancel", "transaction_request", "transaction_retry", "transactions_book",
+    "wallet_cap_set", "wallet_create", "wallet_import",
 ]  # fmt: skip

@@ -4,7 +4,8 @@ import logging
 from uuid import UUID
 
 from django.db import transaction as database
-from django.db.models import F
+from django.db.models import BigIntegerField, F, Value
+from django.db.models.functions import Least
 
 from apps.chain import abi, failover
 from apps.chain.domain import FINAL, Call, CallReverted, TransactionState
@@ -108,27 +109,33 @@ def network_resume(*, network_id: UUID) -> list[OutboundTransaction]:
     """Go on after a halt with the chain as the endpoints show it now; the held headers are let go.
 
     Final transactions are not touched. Those in the blocks that were let go (the ones to check by hand) are
-    returned. Open mined ones go through their receipts again.
+    returned. Open mined ones go through their receipts again. The headers are forgotten, not marked as orphaned:
+    nobody knows yet which of them the chain still has; they are taken anew from where they began.
     """
     with database.atomic():
         network = Network.objects.select_for_update(no_key=True).get(pk=network_id)
         if network.halted_at is None:
             return []
         held = Block.objects.filter(network=network, orphaned_at__isnull=True)
-        oldest = held.order_by("number").values_list("number", flat=True).first() or 0
+        oldest = held.order_by("number").values_list("number", flat=True).first()
         doubtful = list(
             OutboundTransaction.objects.filter(
-                network=network, state__in=FINAL, block_number__gte=oldest
+                network=network, state__in=FINAL, block_number__gte=oldest or 0
             ).order_by("block_number", "pk")
         )
-        held.update(orphaned_at=clock.now())
+        held.delete()
         moves = Moves()
         mined = OutboundTransaction.objects.filter(network=network, state=TransactionState.MINED)
         for row in mined.select_for_update().order_by("pk"):
             transaction_unmine(row, moves)
         moves.publish()
         Network.objects.filter(pk=network.pk).update(
-            halted_at=None, halted_reason="", watched_block=None, watched_hash="", final_block=None
+            halted_at=None,
+            halted_reason="",
+            watched_block=None,
+            watched_hash="",
+            final_block=None,
+            keep_from_block=Least("keep_from_block", Value(oldest, BigIntegerField())),
         )
         NetworkWatch.objects.filter(network=network).update(
             buried_at=None, attempts=0, run_after=clock.now(), pokes=F("pokes") + 1

@@ -28,7 +28,7 @@ def calls_read(
 
     def act(endpoint: Endpoint) -> list[bytes | CallReverted]:
         answers = endpoint.batch([("eth_call", call_params(call, at)) for call in calls])
-        return [_call_result(answer) for answer in answers]
+        return [call_result(answer) for answer in answers]
 
     return _ask(network_id, act)
 
@@ -91,7 +91,8 @@ def _block(block: int | str) -> str:
     return hex(block) if isinstance(block, int) else block
 
 
-def _call_result(answer: object) -> bytes | CallReverted:
+def call_result(answer: object) -> bytes | CallReverted:
+    """A batch's answer to `eth_call`; raises the node's `RpcError` when it is not a revert."""
     if isinstance(answer, RpcError):
         if answer.data or answer.code == _REVERT_CODE or "revert" in answer.message.lower():
             return CallReverted(abi.revert_reason(answer.data), answer.data)

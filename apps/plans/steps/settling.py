@@ -8,12 +8,12 @@ from apps.chain import selectors as chain_selectors
 from apps.chain import services as chain
 from apps.chain.domain import TransactionState
 from apps.core import bulk, clock, failpoints, work
+from apps.core.allocation import allocate
 from apps.core.errors import Terminal
 from apps.core.work import Claim
 from apps.events.services import EventDraft, events_publish
 from apps.ledger.domain import AccountKey, AccountKind, JournalDraft, Posting
 from apps.ledger.services import accounts_open, accounts_open_personal, journals_post
-from apps.plans.allocation import allocate
 from apps.plans.models import Batch, BatchState, Slot, SlotReason, SlotState
 from apps.plans.steps.outcomes import (
     Closure,

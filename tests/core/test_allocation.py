@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apps.plans.allocation import AllocationError, allocate
+from apps.core.allocation import AllocationError, allocate
 
 UINT = 2**256 - 1  # 78 digits
 weights_lists = st.lists(st.one_of(st.integers(0, 5), st.integers(0, UINT)), min_size=1, max_size=40).filter(

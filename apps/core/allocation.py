@@ -1,6 +1,7 @@
 """Sharing a total of base units among many by largest remainder, exactly.
 
-Used to share one swap's receipt among the slots of its batch (design.md, "The main job", step 5).
+Shares one swap's receipt among the slots of its batch (design.md, "The main job", step 5), and what a balance grew by
+among a block's deposits.
 """
 
 from collections.abc import Sequence
