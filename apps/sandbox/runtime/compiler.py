@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,16 @@ def contract_sources() -> list[Path]:
     return sorted(CONTRACTS_DIR.glob("*.sol"))
 
 
-def contracts_compile() -> dict[str, Artifact]:
-    """Our contracts by name, compiled once per content of the sources and of the compiler's lock."""
+def contracts_compile(sources: Sequence[Path] = ()) -> dict[str, Artifact]:
+    """Our contracts (or those of `sources`) by name, compiled once per content and version of the compiler."""
+    sources = sources or contract_sources()
     modules = node_modules_ensure()
-    key = content_hash([*contract_sources(), CONTRACTS_DIR / "package-lock.json"])
+    key = content_hash([*sources, CONTRACTS_DIR / "package-lock.json"])
     cached = CACHE_DIR / f"contracts-{key}.json"
     with file_lock(CACHE_DIR / "solc.lock"):
         compiled = json_read(cached)
         if compiled is None:
-            compiled = _solc(modules)
+            compiled = _solc(modules, sources)
             json_write(cached, compiled)
     return {
         name: Artifact(name=name, abi=entry["abi"], bytecode=bytes.fromhex(entry["bytecode"]))
@@ -52,10 +54,10 @@ def artifact_published(*parts: str) -> Artifact:
     return Artifact(name=path.stem, abi=content["abi"], bytecode=bytes.fromhex(bytecode))
 
 
-def _solc(modules: Path) -> dict[str, dict[str, Any]]:
+def _solc(modules: Path, sources: Sequence[Path]) -> dict[str, dict[str, Any]]:
     request = {
         "language": "Solidity",
-        "sources": {path.name: {"content": path.read_text()} for path in contract_sources()},
+        "sources": {path.name: {"content": path.read_text()} for path in sources},
         "settings": {
             "evmVersion": "shanghai",
             "optimizer": {"enabled": True, "runs": 200},
