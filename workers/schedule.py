@@ -10,6 +10,9 @@ _EVERY: dict[str, timedelta] = {
     "work.tick": timedelta(seconds=1),
     "providers.snapshots": timedelta(seconds=10),
     "treasury.gas": timedelta(seconds=5),
+    # What became final is credited within about a second, what a reorg took is taken back in any case.
+    "deposits.ready": timedelta(seconds=1),
+    "deposits.reorgs": timedelta(seconds=10),
     "core.partitions": timedelta(hours=1),
     "core.idempotency_purge": timedelta(hours=1),
     "operations.invariants": timedelta(minutes=15),

@@ -6,4 +6,4 @@ class DepositsConfig(AppConfig):
     label = "deposits"
 
     def ready(self) -> None:
-        from apps.deposits import kinds  # noqa: F401 — registers them
+        from apps.deposits import invariants, kinds  # noqa: F401 — registers both

@@ -208,7 +208,7 @@ def _without_state(found: _Findings, place: Place, part: list[Deposit], *, measu
         if balance is None:
             found.unknown += [row.pk for row in part]
             return
-        covered = isinstance(balance, int) and balance >= _booked(part[0])
+        covered = isinstance(balance, int) and balance >= booked_units(part[0])
     for row in part:
         if covered:
             found.measured[row.pk] = None
@@ -216,7 +216,7 @@ def _without_state(found: _Findings, place: Place, part: list[Deposit], *, measu
             found.refused[row.pk] = UnsupportedReason.BALANCE_MISMATCH.value
 
 
-def _booked(row: Deposit) -> int:
+def booked_units(row: Deposit) -> int:
     """What must lie at the row's address: what the books have there, and what waits to be booked."""
     held = Holding.objects.filter(address_id=row.address_id, asset_id=row.asset_id).first()
     waiting = Deposit.objects.filter(

@@ -151,6 +151,11 @@ def units_of(row: Deposit) -> int:
     return row.amount_units if row.measured_units is None else row.measured_units
 
 
+def verdicts(rows: Sequence[Deposit]) -> dict[UUID, str]:
+    """`final`, `wait`, or `again` (no header says, and no proof at depth) for each row."""
+    return {pk: fact.verdict for pk, fact in _facts(rows).items()}
+
+
 def _facts(rows: Sequence[Deposit]) -> dict[UUID, _Fact]:
     with connection.cursor() as cursor:
         cursor.execute(_FACTS, [[row.pk for row in rows]])

@@ -49,6 +49,15 @@ UNFOLD: dict[str, Any] = {
                 ],
             },
             {
+                "title": "Deposits",
+                "items": [
+                    _item("Deposits", "south_west", "deposits_deposit"),
+                    _item("Addresses", "qr_code_2", "deposits_depositaddress"),
+                    _item("Rules", "rule", "deposits_depositrule"),
+                    _item("Holdings", "savings", "deposits_holding"),
+                ],
+            },
+            {
                 "title": "Chain",
                 "items": [
                     _item("Networks", "lan", "chain_network"),

@@ -1,0 +1,26 @@
+"""Money in: is it there, is it final, and was it taken back."""
+
+from apps.core import work
+from apps.deposits import kinds
+from apps.deposits.services import deposits_ready, reorgs_follow
+from workers.task import task
+
+
+@task("deposits.check", queue="chain")
+def deposits_check() -> None:
+    work.drain(kinds.CHECK)
+
+
+@task("deposits.credit", queue="default")
+def deposits_credit() -> None:
+    work.drain(kinds.CREDIT)
+
+
+@task("deposits.ready", queue="default")
+def deposits_pull_forward() -> None:
+    deposits_ready()
+
+
+@task("deposits.reorgs", queue="default")
+def deposits_reorgs() -> None:
+    reorgs_follow()
