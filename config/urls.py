@@ -18,6 +18,7 @@ urlpatterns = [
     path("api/v1/", include("apps.accounts.api.urls")),
     path("api/v1/", include("apps.ledger.api.urls")),
     path("api/v1/", include("apps.chain.api.urls")),
+    path("api/v1/", include("apps.deposits.api.urls")),
     path("api/v1/", include("apps.providers.api.urls")),
     path("api/v1/", include("apps.plans.api.urls")),
 ]

@@ -19,6 +19,7 @@ class Scope(StrEnum):
 
     PLANS_READ = "plans:read"
     PLANS_WRITE = "plans:write"
+    DEPOSITS_READ = "deposits:read"
     BALANCES_READ = "balances:read"
     FEES_READ = "fees:read"
     MARKETS_READ = "markets:read"

@@ -33,7 +33,9 @@ class NoteForm(ActionForm):  # type: ignore[misc]
     """Why, beside the choice of the action; the amount only where less than all is meant."""
 
     note = forms.CharField(required=False, label="", widget=forms.TextInput({"placeholder": "Why"}))
-    units = forms.CharField(required=False, label="", widget=forms.TextInput({"placeholder": "Base units (all)"}))
+    units = forms.CharField(
+        required=False, label="", widget=forms.TextInput({"placeholder": "Base units (all)"})
+    )
 
 
 class _ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]

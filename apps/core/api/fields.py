@@ -132,7 +132,9 @@ class AssetField(serializers.Field):  # type: ignore[type-arg]
     default_error_messages = {"unknown_asset": "There is no such asset."}
 
     def to_internal_value(self, data: Any) -> Asset:
-        asset = Asset.objects.filter(code=data).first() if isinstance(data, str) and len(data) <= 24 else None
+        # PostgreSQL refuses NUL in a text; no code has anything unprintable.
+        readable = isinstance(data, str) and len(data) <= 24 and data.isprintable()
+        asset = Asset.objects.filter(code=data).first() if readable else None
         if asset is None:
             self.fail("unknown_asset")
         return asset
