@@ -19,6 +19,7 @@ urlpatterns = [
     path("api/v1/", include("apps.ledger.api.urls")),
     path("api/v1/", include("apps.chain.api.urls")),
     path("api/v1/", include("apps.deposits.api.urls")),
+    path("api/v1/", include("apps.treasury.api.urls")),
     path("api/v1/", include("apps.providers.api.urls")),
     path("api/v1/", include("apps.plans.api.urls")),
 ]

@@ -106,3 +106,11 @@ def revert_reason(data: bytes) -> str:
     except ValueError:
         return "malformed revert data"
     return f"custom error 0x{data[:4].hex()}" if data else "no reason given"
+
+
+def pick(arguments: Sequence[Any], path: str) -> Any:
+    """The value at a dotted path of indexes."""
+    value: Any = arguments
+    for part in path.split("."):
+        value = value[int(part)]
+    return value

@@ -112,6 +112,16 @@ class CallReverted:
     data: bytes = b""
 
 
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Units that went from one address to another; `token` is None for native coin."""
+
+    token: str | None
+    sender: str
+    receiver: str
+    units: int
+
+
 @dataclass(frozen=True)
 class Header:
     """A block header as far as we keep it."""

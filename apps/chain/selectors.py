@@ -8,8 +8,8 @@ from uuid import UUID
 from django.db.models import Prefetch, QuerySet
 
 from apps.chain import abi
-from apps.chain.domain import FINAL, AttemptKind, TransactionState
-from apps.chain.models import Network, OutboundTransaction, RpcEndpoint, Token, TransactionAttempt, Wallet
+from apps.chain.domain import FINAL, AttemptKind, Move, TransactionState
+from apps.chain.models import Network, OutboundTransaction, RpcEndpoint, SignerRule, Token, TransactionAttempt, Wallet
 from apps.core.errors import NotFound, Retryable
 
 
@@ -41,30 +41,69 @@ def transactions_final(
     return list(rows[:limit])
 
 
-def transaction_effects(row: OutboundTransaction) -> list[tuple[str | None, int]]:
-    """What a mined transaction moved for our wallet: (token address, or None for native; delta in base units).
+def transaction_moves(row: OutboundTransaction) -> list[Move]:
+    """What a mined transaction moved, whoever sent and received it; nothing while it is not, or when it reverted.
 
     Read from Transfer logs and the value sent; without gas, which is `row.gas_cost_units`. Native coin that a
-    contract sends back leaves no log and is not seen here: routes through native coin are not used. Only net
-    changes that are not zero; native first, then tokens by address.
+    contract sends on leaves no log and is not seen here: routes through native coin are not used.
     """
-    deltas: dict[str | None, int] = defaultdict(int)
     if row.gas_used is None or not row.succeeded:
         return []
+    moves = []
     own = row.wallet.address
     cancelled = row.attempt is not None and row.attempt.kind == AttemptKind.CANCEL
     if row.value_units and not cancelled and row.to != own:
-        deltas[None] -= row.value_units
+        moves.append(Move(None, own, row.to, row.value_units))
     for log in row.logs:
         topics = log["topics"]
         if len(topics) != 3 or topics[0] != abi.topic(abi.TRANSFER_SIGNATURE):
             continue
-        sender, receiver = abi.topic_address(topics[1]), abi.topic_address(topics[2])
         units = int(abi.decode(["uint256"], log["data"])[0])
-        deltas[log["address"]] += (receiver == own) * units - (sender == own) * units
+        moves.append(
+            Move(log["address"], abi.topic_address(topics[1]), abi.topic_address(topics[2]), units)
+        )
+    return moves
+
+
+def transaction_effects(row: OutboundTransaction) -> list[tuple[str | None, int]]:
+    """What a mined transaction moved for its wallet: (token address, or None for native; delta in base units).
+
+    Only net changes that are not zero; native first, then tokens by address. See `transaction_moves`.
+    """
+    deltas: dict[str | None, int] = defaultdict(int)
+    own = row.wallet.address
+    for move in transaction_moves(row):
+        deltas[move.token] += (move.receiver == own) * move.units - (move.sender == own) * move.units
     return sorted(
         ((token, units) for token, units in deltas.items() if units), key=lambda pair: pair[0] or ""
     )
+
+
+def units_promised(*, network_id: UUID, wallet_id: UUID) -> dict[str, int]:
+    """Token address (`""`: native coin) to the units that transactions under way may still take from a wallet.
+
+    Under way is whatever is neither booked nor final without effect. Amounts are read from the call data by the
+    signer's rules; approvals promise nothing.
+    """
+    rules = defaultdict(list)
+    for rule in SignerRule.objects.filter(network_id=network_id, counts_daily=True).exclude(amount_path=""):
+        rules[rule.to, rule.selector].append(rule)
+    promised: dict[str, int] = defaultdict(int)
+    rows = OutboundTransaction.objects.filter(
+        network_id=network_id, wallet_id=wallet_id, booked_at__isnull=True
+    ).exclude(state__in=[TransactionState.REVERTED, TransactionState.CANCELLED, TransactionState.FAILED])
+    for to, data, value_units in rows.values_list("to", "data", "value_units"):
+        promised[""] += value_units
+        for rule in rules.get((to, data[:10]), ()):
+            try:
+                arguments = abi.arguments(rule.signature, data)
+                units = abi.pick(arguments, rule.amount_path)
+                token = abi.pick(arguments, rule.token_path) if rule.token_path else to
+            except (ValueError, IndexError, TypeError):
+                continue
+            promised["0x" + token[:20].hex() if isinstance(token, bytes) else str(token)] += int(units)
+            break
+    return dict(promised)
 
 
 def attempt_newest(row: OutboundTransaction) -> TransactionAttempt:

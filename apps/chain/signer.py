@@ -110,9 +110,9 @@ def _movement(rule: SignerRule, transaction: OutboundTransaction, wallet: Wallet
         return None
     try:
         arguments = abi.arguments(rule.signature, transaction.data)
-        recipient = pick(arguments, rule.recipient_path) if rule.recipient_path else None
-        units = pick(arguments, rule.amount_path) if rule.amount_path else None
-        token = pick(arguments, rule.token_path) if rule.token_path else transaction.to
+        recipient = abi.pick(arguments, rule.recipient_path) if rule.recipient_path else None
+        units = abi.pick(arguments, rule.amount_path) if rule.amount_path else None
+        token = abi.pick(arguments, rule.token_path) if rule.token_path else transaction.to
     except (ValueError, IndexError, TypeError):
         raise _MismatchError("call data does not decode as the rule's function") from None
     if rule.recipient_path and recipient != (rule.recipient or wallet.address):
@@ -133,14 +133,6 @@ def _movement(rule: SignerRule, transaction: OutboundTransaction, wallet: Wallet
     return Movement(asset_id, units, rule.counts_daily)
 
 
-def pick(arguments: Sequence[Any], path: str) -> Any:
-    """The value at a dotted path of indexes."""
-    value: Any = arguments
-    for part in path.split("."):
-        value = value[int(part)]
-    return value
-
-
 def _stays_ours(transaction: OutboundTransaction) -> None:
     """What lies at a person's deposit address may only go to another wallet of ours: raises `SignerRefused`.
 
@@ -158,10 +150,22 @@ def _stays_ours(transaction: OutboundTransaction) -> None:
         raise SignerRefused("a deposit wallet sends to our own wallets only")
 
 
+def _tops_up_ours(transaction: OutboundTransaction) -> None:
+    """A gas wallet pays gas for our own wallets and nobody else: raises `SignerRefused`.
+
+    Whatever a rule allows: an address is ours when its key is, which the database alone cannot claim.
+    """
+    if transaction.data not in ("", "0x"):
+        raise SignerRefused("a gas wallet only sends native coin")
+    ours = Wallet.objects.filter(address=transaction.to, enabled=True).first()
+    if ours is None or not _key_fits(ours):
+        raise SignerRefused("a gas wallet sends to our own wallets only")
+
+
 def _key_fits(wallet: Wallet) -> bool:
     try:
         return address_of(_key(wallet)) == str(wallet.address)
-    except (DecryptionError, ValueError):
+    except (DecryptionError, DerivationError, ValueError):
         return False
 
 
@@ -231,6 +235,8 @@ def sign(
         if not 0 < transaction.gas_limit <= network.gas_limit_cap:
             raise SignerRefused("gas limit over the network's cap")
         moved = movements(transaction=transaction, wallet=wallet, network=network)
+        if wallet.role == Wallet.Role.GAS:
+            _tops_up_ours(transaction)
         if wallet.role == Wallet.Role.DEPOSIT:
             _stays_ours(transaction)
         elif kind == AttemptKind.ORIGINAL:

@@ -45,7 +45,9 @@ def ledger_equals_chain() -> Finding:
     """Per network, wallet and asset: units on chain at the watched block equal what the ledger says is there."""
     holdings, unreadable = reconciliation.holdings_reconcile()
     violations = [
-        f"{lost.network} cannot be read at block {lost.block_number}: {lost.error}" for lost in unreadable
+        f"{' '.join(filter(None, [lost.network, lost.asset_code]))} cannot be read at block {lost.block_number}:"
+        f" {lost.error}"
+        for lost in unreadable
     ]
     violations += [
         f"{holding.network} block {holding.block_number} wallet {holding.wallet} {holding.asset_code}: chain"

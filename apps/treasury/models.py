@@ -1,9 +1,11 @@
-"""Pauses: what is not bought or paid out just now, who or what stopped it, and why."""
+"""Pauses: what is not bought or paid out just now, who or what stopped it, and why. And the latest proof of reserves."""
 
 from django.db import models
 from django.db.models import Q
 
+from apps.chain.models import Network
 from apps.core import clock
+from apps.core.fields import UnitsField
 from apps.core.ids import uuid7
 from apps.core.models import Asset
 
@@ -55,3 +57,55 @@ class Pause(models.Model):
 
     def __str__(self) -> str:
         return f"{self.activity} of {self.asset_id or 'everything'}: {self.reason}"
+
+
+class Verdict(models.TextChoices):
+    """What the latest look said about an asset."""
+
+    MATCHED = "matched", "Books and chain agree to the last unit"
+    CHECKING = "checking", "They differ; a second look at a later block decides"
+    DIVERGED = "diverged", "They differed in two looks"
+    UNPROVED = "unproved", "Could not be compared"
+
+
+class ReservesSnapshot(models.Model):
+    """The latest comparison of books and chain, per asset. All wallets of ours are added up, at one block.
+
+    The books hold when `chain_units == ledger_units + in_flight_units`. `mismatch_units` adds up what every single
+    wallet is off by, whatever its sign, so that two errors do not hide each other.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    network = models.ForeignKey(Network, on_delete=models.CASCADE, related_name="reserves")
+    asset = models.OneToOneField(Asset, on_delete=models.CASCADE, related_name="reserves")
+    verdict = models.CharField(max_length=10, choices=Verdict.choices)
+    reason = models.CharField(max_length=300, blank=True)
+    liabilities_units = UnitsField(default=0, help_text="What people have, available and held.")
+    ledger_units = UnitsField(default=0)
+    chain_units = UnitsField(default=0)
+    in_flight_units = UnitsField(default=0, help_text="Mined, and not booked yet.")
+    mismatch_units = UnitsField(default=0)
+    block_number = models.BigIntegerField(null=True, blank=True)
+    looked_at = models.DateTimeField(default=clock.now)
+    # The last block at which all was well, and the first at which it was not.
+    matched_block = models.BigIntegerField(null=True, blank=True)
+    since_block = models.BigIntegerField(null=True, blank=True)
+    # What the alarm was raised for, and the block of a first look that saw something else.
+    alarmed_units = UnitsField(null=True, blank=True)
+    suspected_block = models.BigIntegerField(null=True, blank=True)
+
+    class Meta:
+        verbose_name_plural = "reserves"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(verdict__in=Verdict.values), name="treasury_reserves_verdict"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.asset_id} {self.verdict} at block {self.block_number}"
+
+    @property
+    def difference_units(self) -> int:
+        """What the chain has more (or, when negative, less) than the books can explain."""
+        return self.chain_units - self.ledger_units - self.in_flight_units

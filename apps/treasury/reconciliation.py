@@ -1,33 +1,40 @@
 """Ledger against chain, per wallet and asset, at one stated block.
 
 The books are read in one REPEATABLE READ snapshot, which also says up to which block the watcher has looked
-(`Network.watched_block`); balances are then read on chain at exactly that block. What lies in between is known:
-transactions mined up to that block whose effects or gas are not booked yet. Anything else is a difference.
+(`Network.watched_block`) and the pools have recorded; balances are then read on chain at exactly that block. What
+lies in between is known: transactions mined up to that block whose effects or gas are not booked yet, and arrivals
+that are not credited yet. Anything else is a difference. Deposit addresses are one line together: a pool.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import Sum
 
-from apps.chain import abi, selectors
-from apps.chain.domain import Call
+from apps.chain import selectors
 from apps.chain.models import Network, OutboundTransaction, Token, Wallet
-from apps.chain.services import calls_read, native_balance_read
+from apps.chain.services import native_balances_read, token_balances_read
 from apps.core.errors import Retryable
 from apps.ledger.domain import AccountKind
 from apps.ledger.models import Account
+from apps.treasury.domain import custody_ref
+from apps.treasury.pools import PoolBooks, pools
+
+# Addresses asked for at a time: bounds memory, and how long one endpoint has to answer.
+_ADDRESSES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One wallet's units of one asset. The books hold when `chain == ledger + unbooked`."""
+    """One wallet's units of one asset, or those of a pool together. The books hold when `chain == ledger + unbooked`."""
 
     network: str
     wallet: str
+    asset_id: UUID
     asset_code: str
     block_number: int
     chain_units: int
@@ -42,43 +49,69 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A network whose balances could not be read: nothing is proved about it."""
+    """A network, or one of its assets, whose balances could not be compared: nothing is proved about it."""
 
     network: str
     block_number: int
     error: str
+    asset_id: UUID | None = None
+    asset_code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """One look at everything. `liabilities_units` is what people have, by asset, in the same snapshot."""
+
+    holdings: list[Holding]
+    unreadable: list[Unreadable]
+    liabilities_units: Mapping[UUID, int]
+    assets: Mapping[UUID, Network]
 
 
 @dataclass(frozen=True, slots=True)
 class _Books:
-    """One consistent reading of our side of a network. Addresses are lower case, `""` is the native coin."""
+    """One consistent reading of our side of a network. Contracts are lower case, `""` is the native coin.
+
+    Custody and unbooked units are by the custody account's ref: a wallet's address, or a pool's name.
+    """
 
     network: Network
-    wallets: list[Wallet]
+    block_number: int
+    wallets: list[str]
     assets: dict[str, tuple[UUID, str]]
     custody_units: dict[tuple[UUID, str], int]
     unbooked_units: dict[tuple[str, str], int]
-
-    @property
-    def block_number(self) -> int:
-        return int(self.network.watched_block or 0)
+    pools: dict[str, PoolBooks] = field(default_factory=dict)
+    # Why a pool cannot be compared, by its ref.
+    unproved: dict[str, str] = field(default_factory=dict)
 
 
 def holdings_reconcile() -> tuple[list[Holding], list[Unreadable]]:
-    """Every wallet's holding of every asset of every watched network, and the networks that did not answer.
+    """Every wallet's and pool's holding of every asset of every watched network, and what could not be compared.
 
     Wallets that the ledger has custody at and that are no wallets of ours appear too, with nothing on chain.
     """
+    found = reconcile()
+    return found.holdings, found.unreadable
+
+
+def reconcile() -> Reconciled:
+    """`holdings_reconcile` with what the proof of reserves needs besides."""
     with _one_snapshot():
         books = [_books(network) for network in _watched()]
+        liabilities = _liabilities()
     holdings: list[Holding] = []
     unreadable: list[Unreadable] = []
     for of_network in books:
         try:
-            holdings += _compare(of_network)
+            found, lost = _compare(of_network)
         except Retryable as error:
             unreadable.append(Unreadable(of_network.network.name, of_network.block_number, str(error)))
-    return holdings, unreadable
+        else:
+            holdings += found
+            unreadable += lost
+    assets = {asset_id: one.network for one in books for asset_id, _ in one.assets.values()}
+    return Reconciled(holdings, unreadable, liabilities, assets)
 
 
 @contextmanager
@@ -101,6 +134,16 @@ def _watched() -> list[Network]:
     )
 
 
+def _liabilities() -> dict[UUID, int]:
+    rows = (
+        Account.objects.filter(kind__in=[AccountKind.AVAILABLE, AccountKind.HELD])
+        .order_by()
+        .values_list("asset_id")
+        .annotate(units=Sum("balance_units"))
+    )
+    return {asset_id: int(units) for asset_id, units in rows}
+
+
 def _books(network: Network) -> _Books:
     assets = {
         token.address: (token.asset_id, token.asset.code)
@@ -113,60 +156,136 @@ def _books(network: Network) -> _Books:
             kind=AccountKind.CUSTODY, asset_id__in=[asset_id for asset_id, _ in assets.values()]
         )
     }
+    block_number, unproved = _block_number(network)
+    found = {
+        pool.ref: pool.books(network=network, block_number=block_number)
+        for pool in pools()
+        if pool.ref not in unproved
+    }
+    unbooked = _unbooked(network, block_number)
+    for ref, one in found.items():
+        for token, (asset_id, _) in assets.items():
+            unbooked[ref, token] = unbooked.get((ref, token), 0) + one.unbooked_units.get(asset_id, 0)
+    pooled = [pool.role for pool in pools()]
     return _Books(
         network=network,
-        wallets=list(Wallet.objects.order_by("created_at", "id")),
+        block_number=block_number,
+        wallets=list(
+            Wallet.objects.exclude(role__in=pooled)
+            .order_by("created_at", "id")
+            .values_list("address", flat=True)
+        ),
         assets=assets,
         custody_units=custody,
-        unbooked_units=_unbooked(network),
+        unbooked_units=unbooked,
+        pools=found,
+        unproved=unproved,
     )
 
 
-def _unbooked(network: Network) -> dict[tuple[str, str], int]:
-    """(wallet, token or "") to the signed units that mined transactions moved and the ledger does not hold yet."""
+def _block_number(network: Network) -> tuple[int, dict[str, str]]:
+    """The block to compare at, and which pools cannot be, with the reason.
+
+    A pool may be some blocks behind the watcher: then all of the network is compared at its block. Not so far
+    behind that something may be booked already which happened after that block.
+    """
+    watched = int(network.watched_block or 0)
+    final = watched - network.confirmations + 1
+    block, unproved = watched, {}
+    for pool in pools():
+        recorded = pool.recorded_to(network=network)
+        if recorded is not None and recorded < final:
+            unproved[pool.ref] = f"arrivals are recorded up to block {recorded} of {watched} only"
+        elif recorded is not None:
+            block = min(block, recorded)
+    return block, unproved
+
+
+def _unbooked(network: Network, block_number: int) -> dict[tuple[str, str], int]:
+    """(custody ref, token or "") to the signed units that transactions mined by then moved and nobody booked."""
     units: dict[tuple[str, str], int] = defaultdict(int)
-    rows = OutboundTransaction.objects.select_related("wallet").filter(
-        network=network, block_number__lte=network.watched_block
+    rows = OutboundTransaction.objects.select_related("wallet", "attempt").filter(
+        network=network, block_number__lte=block_number
     )
-    for row in rows.filter(booked_at__isnull=True):
-        for token, delta_units in selectors.transaction_effects(row):
-            units[row.wallet.address, token or ""] += delta_units
+    moves = [move for row in rows.filter(booked_at__isnull=True) for move in selectors.transaction_moves(row)]
+    refs = _refs({address for move in moves for address in (move.sender, move.receiver)})
+    for move in moves:
+        for address, sign in ((move.sender, -1), (move.receiver, 1)):
+            if address in refs:
+                units[refs[address], move.token or ""] += sign * move.units
     for row in rows.filter(gas_booked_at__isnull=True):
-        units[row.wallet.address, ""] -= row.gas_cost_units
+        ref = custody_ref(address=row.wallet.address, role=row.wallet.role)
+        units[ref, ""] -= row.gas_cost_units
     return dict(units)
 
 
-def _compare(books: _Books) -> list[Holding]:
-    on_chain = _chain_units(books)
-    ours = {wallet.address for wallet in books.wallets}
-    strangers = {ref for (_, ref), units in books.custody_units.items() if units and ref not in ours}
-    return [
-        Holding(
-            network=books.network.name,
-            wallet=wallet,
-            asset_code=code,
-            block_number=books.block_number,
-            chain_units=on_chain.get((wallet, token), 0),
-            ledger_units=-books.custody_units.get((asset_id, wallet), 0),
-            unbooked_units=books.unbooked_units.get((wallet, token), 0),
-        )
-        for wallet in [*(wallet.address for wallet in books.wallets), *sorted(strangers)]
-        for token, (asset_id, code) in books.assets.items()
-    ]
+def _refs(addresses: set[str]) -> dict[str, str]:
+    """Which of these addresses are ours, and the custody account that stands for each."""
+    ours = Wallet.objects.filter(address__in=addresses).values_list("address", "role")
+    return {address: custody_ref(address=address, role=role) for address, role in ours}
 
 
-def _chain_units(books: _Books) -> dict[tuple[str, str], int]:
-    """(wallet, token or "") to units on chain at the watched block: one batch, and one read per wallet."""
-    pairs = [(wallet.address, token) for wallet in books.wallets for token in books.assets if token]
-    calls = [Call(to=token, data=abi.call_data("balanceOf(address)", [wallet])) for wallet, token in pairs]
-    units: dict[tuple[str, str], int] = {}
-    answers = calls_read(network_id=books.network.pk, calls=calls, block=books.block_number) if calls else []
-    for pair, answer in zip(pairs, answers, strict=True):
-        if not isinstance(answer, bytes):
-            raise Retryable(f"token {pair[1]} does not tell the balance of {pair[0]}")
-        units[pair] = int(abi.decode(["uint256"], answer)[0])
-    for wallet in books.wallets:
-        units[wallet.address, ""] = native_balance_read(
-            network_id=books.network.pk, address=wallet.address, block=books.block_number
+def _compare(books: _Books) -> tuple[list[Holding], list[Unreadable]]:
+    ours = {*books.wallets, *books.pools, *books.unproved}
+    strangers = sorted({ref for (_, ref), units in books.custody_units.items() if units and ref not in ours})
+    holdings: list[Holding] = []
+    unreadable: list[Unreadable] = []
+    for token, (asset_id, code) in books.assets.items():
+        try:
+            on_chain = _chain_units(books, token, asset_id)
+        except _SilentTokenError as error:
+            unreadable.append(
+                Unreadable(books.network.name, books.block_number, str(error), asset_id, code)
+            )
+            continue
+        unreadable += [
+            Unreadable(books.network.name, books.block_number, reason, asset_id, code)
+            for ref, reason in books.unproved.items()
+            if books.custody_units.get((asset_id, ref))
+        ]
+        holdings += [
+            Holding(
+                network=books.network.name,
+                wallet=ref,
+                asset_id=asset_id,
+                asset_code=code,
+                block_number=books.block_number,
+                chain_units=on_chain.get(ref, 0),
+                ledger_units=-books.custody_units.get((asset_id, ref), 0),
+                unbooked_units=books.unbooked_units.get((ref, token), 0),
+            )
+            for ref in [*books.wallets, *books.pools, *strangers]
+        ]
+    return holdings, unreadable
+
+
+class _SilentTokenError(Exception):
+    """A token's contract does not tell balances."""
+
+
+def _chain_units(books: _Books, token: str, asset_id: UUID) -> dict[str, int]:
+    """Custody ref to units on chain at the block: wallets one by one, a pool's addresses added up."""
+    units = dict(zip(books.wallets, _balances(books, token, books.wallets), strict=True))
+    for ref, pool in books.pools.items():
+        addresses = pool.addresses.get(asset_id, ())
+        units[ref] = sum(
+            sum(_balances(books, token, addresses[start : start + _ADDRESSES]))
+            for start in range(0, len(addresses), _ADDRESSES)
         )
     return units
+
+
+def _balances(books: _Books, token: str, addresses: Sequence[str]) -> list[int]:
+    network_id, block = books.network.pk, books.block_number
+    if not token:
+        return native_balances_read(network_id=network_id, addresses=addresses, block=block)
+    found = []
+    for address, units in zip(
+        addresses,
+        token_balances_read(network_id=network_id, token=token, addresses=addresses, block=block),
+        strict=True,
+    ):
+        if units is None:
+            raise _SilentTokenError(f"token {token} does not tell the balance of {address}")
+        found.append(units)
+    return found

@@ -18,6 +18,7 @@ from apps.core.failpoints import reach
 from apps.events.services import EventDraft, events_publish
 from apps.ledger.domain import AccountKey, AccountKind, PostResult
 from apps.ledger.errors import InsufficientFunds
+from apps.ledger.models import Journal
 from apps.ledger.services import accounts_open, journals_post
 from apps.treasury.domain import (
     CREDIT_KIND,
@@ -25,9 +26,11 @@ from apps.treasury.domain import (
     GasBooked,
     custody_ref,
     gas_journal,
+    gas_reference,
     incoming_journal,
 )
 from apps.treasury.errors import NoWallet
+from apps.treasury.pools import pool_of
 
 logger = logging.getLogger(__name__)
 
@@ -53,30 +56,48 @@ def gas_book(*, limit: int = _CHUNK) -> GasBooked:
         )
         if not rows:
             return GasBooked(booked=0, unfunded=())
-        by_wallet: dict[tuple[UUID, UUID], list[OutboundTransaction]] = defaultdict(list)
+        by_custody: dict[tuple[UUID, str], list[OutboundTransaction]] = defaultdict(list)
         for row in rows:
-            by_wallet[row.network.native_asset_id, row.wallet_id].append(row)
+            ref = custody_ref(address=row.wallet.address, role=row.wallet.role)
+            by_custody[row.network.native_asset_id, ref].append(row)
         reach("treasury.gas.before_post")
-        for _, burned in sorted(by_wallet.items()):
+        for (asset_id, ref), burned in sorted(by_custody.items()):
             try:
                 with transaction.atomic():
-                    _gas_post(burned)
+                    poor = _pool_pay(asset_id, burned)
+                    paid = [row for row in burned if row.wallet.address not in poor]
+                    _gas_post(asset_id, ref, paid)
             except InsufficientFunds:
-                unfunded.append(burned[0].wallet.address)
+                unfunded.append(ref)
                 continue
-            booked += len(burned)
+            unfunded += sorted(poor)
+            booked += len(paid)
         reach("treasury.gas.before_commit")
     if unfunded:
         logger.error("gas not booked: the ledger knows too little native money", extra={"wallets": unfunded})
     return GasBooked(booked=booked, unfunded=tuple(unfunded))
 
 
-def _gas_post(burned: Sequence[OutboundTransaction]) -> None:
-    asset_id = burned[0].network.native_asset_id
-    wallet = burned[0].wallet
-    custody = AccountKey(
-        AccountKind.CUSTODY, asset_id, ref=custody_ref(address=wallet.address, role=wallet.role)
+def _pool_pay(asset_id: UUID, burned: Sequence[OutboundTransaction]) -> set[str]:
+    """Where a pool keeps books of its own, it pays there; the addresses that cannot are returned."""
+    pool = pool_of(role=burned[0].wallet.role)
+    if pool is None:
+        return set()
+    # After a restore a journal may be there without its mark: it is not paid a second time.
+    known = set(
+        Journal.objects.filter(reference__in=[gas_reference(row.pk) for row in burned]).values_list(
+            "reference", flat=True
+        )
     )
+    units: dict[str, int] = defaultdict(int)
+    for row in burned:
+        if gas_reference(row.pk) not in known:
+            units[row.wallet.address] += row.gas_cost_units
+    return pool.gas_pay(asset_id=asset_id, units=units)
+
+
+def _gas_post(asset_id: UUID, ref: str, burned: Sequence[OutboundTransaction]) -> None:
+    custody = AccountKey(AccountKind.CUSTODY, asset_id, ref=ref)
     gas = AccountKey(AccountKind.GAS, asset_id)
     accounts = accounts_open(keys=[custody, gas])
     journals_post(

@@ -14,8 +14,11 @@ from apps.chain.services.reads import (
     block_number_read,
     calls_at_head_read,
     calls_read,
+    fees_read,
     native_balance_read,
+    native_balances_read,
     token_balance_read,
+    token_balances_read,
 )
 from apps.chain.services.transactions import transaction_cancel, transaction_request, transaction_retry
 from apps.chain.services.wallets import (
@@ -28,8 +31,9 @@ from apps.chain.services.wallets import (
 
 __all__ = [
     "BalanceAsk", "Call", "CallReverted", "Header", "balances_read", "block_number_read",
-    "calls_at_head_read", "calls_read", "deposit_wallet_open", "endpoint_add", "native_balance_read",
-    "network_create", "network_halt", "network_resume", "receipts_read", "signer_rule_allow", "token_balance_read",
-    "token_register", "transaction_cancel", "transaction_request", "transaction_retry", "transactions_book",
-    "wallet_cap_set", "wallet_create", "wallet_import",
+    "calls_at_head_read", "calls_read", "deposit_wallet_open", "endpoint_add", "fees_read", "native_balance_read",
+    "native_balances_read", "network_create", "network_halt", "network_resume", "receipts_read",
+    "signer_rule_allow", "token_balance_read", "token_balances_read", "token_register", "transaction_cancel",
+    "transaction_request", "transaction_retry", "transactions_book", "wallet_cap_set", "wallet_create",
+    "wallet_import",
 ]  # fmt: skip

@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 from uuid import UUID
 
-from apps.chain import abi, failover
+from apps.chain import abi, failover, market
 from apps.chain.client import Endpoint, call_params, header, quantity
-from apps.chain.domain import Call, CallReverted, Header
+from apps.chain.domain import Call, CallReverted, Fees, Header
 from apps.chain.errors import EndpointFailure, RpcError, RpcUnavailable
+from apps.chain.models import Network
 
 R = TypeVar("R")
 
@@ -64,6 +65,44 @@ def native_balance_read(*, network_id: UUID, address: str, block: int | str = "l
     return _ask(
         network_id, lambda endpoint: quantity(endpoint.request("eth_getBalance", [address, _block(block)]))
     )
+
+
+def native_balances_read(
+    *, network_id: UUID, addresses: Sequence[str], block: int | str = "latest"
+) -> list[int]:
+    """The native balances of `addresses` at `block` from one endpoint, in their order, in base units."""
+    at = _block(block)
+
+    def act(endpoint: Endpoint) -> list[int]:
+        answers = endpoint.batch([("eth_getBalance", [address, at]) for address in addresses])
+        for answer in answers:
+            if isinstance(answer, RpcError):
+                raise answer
+        return [quantity(answer) for answer in answers]
+
+    return _ask(network_id, act) if addresses else []
+
+
+def token_balances_read(
+    *, network_id: UUID, token: str, addresses: Sequence[str], block: int | str = "latest"
+) -> list[int | None]:
+    """`balanceOf` of `addresses` at `block`, in their order; None where the contract reverts or says no number."""
+    # Encoded by hand, since there may be a hundred thousand of them.
+    prefix = "0x" + abi.selector("balanceOf(address)").hex() + "0" * 24
+    answers = calls_read(
+        network_id=network_id,
+        calls=[Call(token, prefix + address[2:]) for address in addresses],
+        block=block,
+    )
+    return [
+        int.from_bytes(answer[:32], "big") if isinstance(answer, bytes) and len(answer) >= 32 else None
+        for answer in answers
+    ]
+
+
+def fees_read(*, network_id: UUID) -> Fees:
+    """What a transaction that is signed now may pay per unit of gas; raises `Retryable` over the network's cap."""
+    return market.fees_market(Network.objects.get(pk=network_id))
 
 
 def token_balance_read(*, network_id: UUID, token: str, address: str, block: int | str = "latest") -> int:
