@@ -1,8 +1,9 @@
-"""Money in: is it there, is it final, and was it taken back."""
+"""Money in: is it there, is it final, was it taken back, and collecting it."""
 
 from apps.core import work
 from apps.deposits import kinds
 from apps.deposits.services import deposits_ready, reorgs_follow
+from apps.deposits.sweep_planning import sweeps_plan
 from workers.task import task
 
 
@@ -24,3 +25,13 @@ def deposits_pull_forward() -> None:
 @task("deposits.reorgs", queue="default")
 def deposits_reorgs() -> None:
     reorgs_follow()
+
+
+@task("deposits.sweep_plan", queue="default")
+def sweeps_planned() -> None:
+    sweeps_plan()
+
+
+@task("deposits.sweep", queue="chain")
+def sweeps_step() -> None:
+    work.drain(kinds.SWEEP_WORK)

@@ -1,6 +1,7 @@
 """Prices, and the books that follow the chain."""
 
 from apps.providers.services import price_snapshots_refresh
+from apps.treasury.reserves import reserves_check
 from apps.treasury.services import gas_book
 from workers.task import task
 
@@ -13,3 +14,8 @@ def snapshots_refresh() -> None:
 @task("treasury.gas", queue="default")
 def gas_booked() -> None:
     gas_book()
+
+
+@task("treasury.reserves", queue="chain")
+def reserves_checked() -> None:
+    reserves_check()

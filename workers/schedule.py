@@ -13,6 +13,9 @@ _EVERY: dict[str, timedelta] = {
     # What became final is credited within about a second, what a reorg took is taken back in any case.
     "deposits.ready": timedelta(seconds=1),
     "deposits.reorgs": timedelta(seconds=10),
+    "deposits.sweep_plan": timedelta(seconds=30),
+    # Twice within a minute or two: that is what it takes to call a difference a divergence.
+    "treasury.reserves": timedelta(seconds=30),
     "core.partitions": timedelta(hours=1),
     "core.idempotency_purge": timedelta(hours=1),
     "operations.invariants": timedelta(minutes=15),

@@ -59,9 +59,7 @@ def transaction_moves(row: OutboundTransaction) -> list[Move]:
         if len(topics) != 3 or topics[0] != abi.topic(abi.TRANSFER_SIGNATURE):
             continue
         units = int(abi.decode(["uint256"], log["data"])[0])
-        moves.append(
-            Move(log["address"], abi.topic_address(topics[1]), abi.topic_address(topics[2]), units)
-        )
+        moves.append(Move(log["address"], abi.topic_address(topics[1]), abi.topic_address(topics[2]), units))
     return moves
 
 

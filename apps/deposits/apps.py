@@ -6,4 +6,4 @@ class DepositsConfig(AppConfig):
     label = "deposits"
 
     def ready(self) -> None:
-        from apps.deposits import invariants, kinds  # noqa: F401 — registers both
+        from apps.deposits import invariants, kinds, pool, sweep_invariants  # noqa: F401 — importing registers them

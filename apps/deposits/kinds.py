@@ -4,8 +4,10 @@ from apps.core.work import Work, register
 from apps.deposits.checking import deposits_check
 from apps.deposits.crediting import CREDIT_BELL, deposits_credit
 from apps.deposits.domain import DepositState
-from apps.deposits.models import Deposit
+from apps.deposits.models import Deposit, Sweep
 from apps.deposits.sightings import CHECK_BELL
+from apps.deposits.sweep_planning import OPEN_STATES, SWEEP
+from apps.deposits.sweeping import sweep_step
 
 _UNREAD = ("created_at", "updated_at", "leased_until", "run_after", "block_time", "last_error", "sender")
 
@@ -39,5 +41,18 @@ CREDIT = register(
         ),
         chunk=5_000,
         lease_seconds=30,
+    )
+)
+SWEEP_WORK = register(
+    Work(
+        SWEEP,
+        Sweep,
+        tuple(state.value for state in OPEN_STATES),
+        perform=sweep_step,
+        chunk=20,
+        lease_seconds=60,
+        # An endpoint that is away for a day must not bury what it keeps waiting.
+        max_attempts=10_000,
+        backoff_cap_seconds=30,
     )
 )

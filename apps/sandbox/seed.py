@@ -11,6 +11,7 @@ from django.db import transaction
 from apps.chain import services as chain
 from apps.chain.models import Network, Wallet
 from apps.core.models import Asset
+from apps.deposits.setup import collecting_allow
 from apps.fees.models import FeeSchedule
 from apps.fees.services import fee_schedule_set
 from apps.ledger.models import Journal
@@ -66,6 +67,14 @@ def seed(
         _feeds(network, assets, deployment)
         markets = _markets(network, assets, deployment)
         _limits(network, wallet, assets, deployment)
+        gas_wallet = Wallet.objects.filter(role="gas").first() or chain.wallet_create(role="gas", name="Gas")
+        chain.wallet_cap_set(
+            wallet_id=gas_wallet.pk,
+            asset_id=native.pk,
+            per_transaction_units=ETHER,
+            daily_units=50 * ETHER,
+        )
+        collecting_allow(network_id=network.pk)
         if not FeeSchedule.objects.exists():
             fee_schedule_set(tier="standard", bps=50)
             fee_schedule_set(tier="premium", bps=20)
@@ -73,22 +82,24 @@ def seed(
 
 
 def gas_fund(seeded: Seeded, market_maker: Any, *, ether: int = 100) -> None:
-    """Give the swap wallet gas money on chain and book it as the platform's equity; once per wallet.
+    """Give the wallets that swap and that top up gas money on chain, booked as the platform's equity; once each.
 
     Killed between the two, the next start finds the coin given and books it.
     """
     wei = ether * ETHER
-    reference = f"gas:{seeded.wallet.pk}"
-    if Journal.objects.filter(reference=f"equity:{reference}").exists():
-        return
-    market_maker.give_once(symbol="ETH", to=seeded.wallet.address, units=wei, reference=reference)
-    equity_fund(
-        asset_id=seeded.assets["ETH"].pk,
-        amount_units=wei,
-        reference=reference,
-        note="gas money",
-        actor="sandbox",
-    )
+    for wallet in Wallet.objects.filter(role__in=["swap", "gas"]).order_by("created_at"):
+        reference = f"gas:{wallet.pk}"
+        if Journal.objects.filter(reference=f"equity:{reference}").exists():
+            continue
+        market_maker.give_once(symbol="ETH", to=wallet.address, units=wei, reference=reference)
+        equity_fund(
+            asset_id=seeded.assets["ETH"].pk,
+            amount_units=wei,
+            reference=reference,
+            note="gas money",
+            actor="sandbox",
+            wallet_id=wallet.pk,
+        )
 
 
 def _feeds(network: Network, assets: dict[str, Asset], deployment: Deployment) -> None:

@@ -1,4 +1,4 @@
-"""Pauses: what is not bought or paid out just now, who or what stopped it, and why. And the latest proof of reserves."""
+"""Pauses: what is not bought or paid out just now, who or what stopped it, and why; the latest proof of reserves."""
 
 from django.db import models
 from django.db.models import Q
@@ -97,9 +97,7 @@ class ReservesSnapshot(models.Model):
     class Meta:
         verbose_name_plural = "reserves"
         constraints = [
-            models.CheckConstraint(
-                condition=Q(verdict__in=Verdict.values), name="treasury_reserves_verdict"
-            )
+            models.CheckConstraint(condition=Q(verdict__in=Verdict.values), name="treasury_reserves_verdict")
         ]
 
     def __str__(self) -> str:
@@ -108,4 +106,4 @@ class ReservesSnapshot(models.Model):
     @property
     def difference_units(self) -> int:
         """What the chain has more (or, when negative, less) than the books can explain."""
-        return self.chain_units - self.ledger_units - self.in_flight_units
+        return int(self.chain_units - self.ledger_units - self.in_flight_units)

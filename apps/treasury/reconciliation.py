@@ -30,7 +30,7 @@ _ADDRESSES = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One wallet's units of one asset, or those of a pool together. The books hold when `chain == ledger + unbooked`."""
+    """One wallet's or pool's units of one asset. The books hold when `chain == ledger + unbooked`."""
 
     network: str
     wallet: str
@@ -234,9 +234,7 @@ def _compare(books: _Books) -> tuple[list[Holding], list[Unreadable]]:
         try:
             on_chain = _chain_units(books, token, asset_id)
         except _SilentTokenError as error:
-            unreadable.append(
-                Unreadable(books.network.name, books.block_number, str(error), asset_id, code)
-            )
+            unreadable.append(Unreadable(books.network.name, books.block_number, str(error), asset_id, code))
             continue
         unreadable += [
             Unreadable(books.network.name, books.block_number, reason, asset_id, code)

@@ -104,6 +104,11 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024
 # Live plans (active or paused) that one person may have.
 PLANS_PER_PERSON = 100
 
+# Deposits are collected when they are worth this many times the gas that collecting them burns.
+SWEEP_FACTOR = env.integer("SWEEP_FACTOR", default=20)
+# How long a batch waits for units that still lie at deposit addresses, before its slots end.
+COLLECTION_TIMEOUT_SECONDS = env.integer("COLLECTION_TIMEOUT_SECONDS", default=1_800)
+
 CLOCK = "apps.core.clock.SystemClock"
 FAILPOINTS: str = ""
 # Development may shorten leases, so that what a killed worker held is taken over in a second or two.
