@@ -18,7 +18,9 @@ def collecting_allow(*, network_id: UUID) -> None:
     are the operator's to set. Raises `Retryable` while no collecting wallet is there.
     """
     collector = wallet_get(role="swap")
-    for address in Token.objects.filter(network_id=network_id, enabled=True).values_list("address", flat=True):
+    for address in Token.objects.filter(network_id=network_id, enabled=True).values_list(
+        "address", flat=True
+    ):
         chain.signer_rule_allow(
             network_id=network_id,
             to=address,

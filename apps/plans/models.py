@@ -41,12 +41,25 @@ class SlotReason(models.TextChoices):
     PLAN_PAUSED = "plan_paused", "The plan was paused before the buy"
     PLAN_CANCELLED = "plan_cancelled", "The plan was cancelled before the buy"
     MARKET_DISABLED = "market_disabled", "The market was switched off"
+    PAUSED = "paused", "Buying with or of this asset, or all buying, was paused by the platform"
+    ACCOUNT_FROZEN = (
+        "account_frozen",
+        "The account was frozen: what was deposited was taken back by the chain",
+    )
+    AWAITING_COLLECTION_TIMEOUT = (
+        "awaiting_collection_timeout",
+        "The money was not collected from deposit addresses in time",
+    )
     SWAP_REVERTED = "swap_reverted", "The swap reverted on chain each time it was tried"
     NO_QUOTE = "no_quote", "No venue and price could be had in time"
     TRANSACTION_REFUSED = "transaction_refused", "The transaction could not be signed or sent"
 
 
 FINAL_SLOT_STATES = (SlotState.SETTLED, SlotState.SKIPPED, SlotState.FAILED)
+
+
+# Why a batch that is being priced waits: what it would sell still lies at deposit addresses.
+AWAITING_COLLECTION = "awaiting_collection"
 
 
 class BatchState(models.TextChoices):

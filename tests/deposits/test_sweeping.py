@@ -6,6 +6,7 @@ from threading import Barrier
 import pytest
 from django.db import connection, transaction
 
+from apps.chain.kinds import SEND_WORK, SIGN_WORK
 from apps.chain.models import OutboundTransaction, SignerRule, Wallet
 from apps.chain.services import transaction_cancel
 from apps.core import work
@@ -13,6 +14,7 @@ from apps.deposits.kinds import SWEEP_WORK
 from apps.deposits.models import DepositRule, Sweep
 from apps.deposits.sweep_planning import OPEN_MAX, sweeps_demand, sweeps_plan
 from apps.ledger.models import Journal
+from apps.providers.models import PriceSnapshot
 from apps.treasury.domain import DEPOSITS_REF
 from apps.treasury.pools import units_demand
 from tests.deposits.collecting import ETHER, USDC, Place, place
@@ -22,6 +24,16 @@ __all__ = ["place"]
 
 def states() -> list[str]:
     return list(Sweep.objects.order_by("pk").values_list("state", flat=True))
+
+
+def transfer_asked_for(place: Place) -> None:
+    """Until the gas is there and the transfer is written down, not signed."""
+    for _ in range(12):
+        place.sweep()
+        if states() == ["sweeping"]:
+            return
+        place.advance()
+    raise AssertionError(states())
 
 
 def test_tokens_are_collected_and_books_equal_the_chain_at_every_step(place: Place) -> None:
@@ -73,7 +85,8 @@ def test_native_coin_is_collected_without_a_top_up(place: Place) -> None:
 
 
 def test_what_is_worth_less_than_its_gas_stays_until_somebody_waits_for_it(place: Place) -> None:
-    # given a cent
+    # given a cent, and gas at 30 gwei
+    PriceSnapshot.objects.update(gas_price_units=30 * 10**9)
     at = place.address()
     place.deposit(at, "USDC", USDC // 100)
     place.watch()
@@ -172,9 +185,8 @@ def test_token_that_refuses_strands_nothing_and_is_tried_again_later(place: Plac
     place.deposit(at, "USDC", 1_000 * USDC)
     place.watch()
     sweeps_plan()
-    while states() != ["sweeping"]:
-        place.advance()
-    with _emptied(place, at.address):
+    transfer_asked_for(place)
+    with Emptied(place, at.address):
         place.finish()
     # then it failed, its gas is booked, and nothing else moved
     assert states() == ["failed"]
@@ -193,7 +205,7 @@ def test_token_that_refuses_strands_nothing_and_is_tried_again_later(place: Plac
     place.holds()
 
 
-class _emptied:
+class Emptied:
     """A token whose storage is changed so that the address has nothing, and is put back afterwards."""
 
     def __init__(self, place: Place, address: str) -> None:
@@ -267,8 +279,10 @@ def test_fees_that_rise_after_signing_are_topped_up(place: Place) -> None:
     place.deposit(at, "USDC", 1_000 * USDC)
     place.watch()
     sweeps_plan()
-    while states() != ["sweeping"]:
-        place.advance()
+    transfer_asked_for(place)
+    for kind in (SIGN_WORK, SEND_WORK):
+        place.due()
+        work.drain(kind, budget_seconds=0)
     place.node.base_fee_set(wei=100 * 10**9)
     # when the stuck transfer is outbid beyond what lies at the address
     place.finish(rounds=60)
@@ -282,8 +296,7 @@ def test_given_up_transfer_strands_nothing(place: Place) -> None:
     place.deposit(at, "USDC", 1_000 * USDC)
     place.watch()
     sweeps_plan()
-    while states() != ["sweeping"]:
-        place.advance()
+    transfer_asked_for(place)
     sent = Sweep.objects.get().transaction
     assert sent is not None
     transaction_cancel(transaction_id=sent.pk)

@@ -14,6 +14,8 @@ from apps.events.services import EventDraft, events_publish
 from apps.ledger.domain import AccountKey, AccountKind, release
 from apps.ledger.services import accounts_open, journals_post
 from apps.plans.models import Plan, PlanState, Slot, SlotReason, SlotState
+from apps.treasury.models import Activity
+from apps.treasury.pauses import paused_read
 
 # After this many misses in a row for want of funds a plan pauses (design.md, “Funds”).
 MISSES_BEFORE_PAUSE = 3
@@ -40,11 +42,14 @@ class PlanFacts:
     bought_asset_id: UUID
     market_enabled: bool
     min_trade_units: int
-    has_budget: bool
+    has_budget: bool = False
+    owner_frozen: bool = False
+    # Why the platform does not buy this just now; empty when it does.
+    paused: str = ""
 
 
 def plans_locked(plan_ids: set[UUID]) -> dict[UUID, PlanFacts]:
-    """Lock plans in id order and read what the steps need: one query.
+    """Lock plans in id order and read what the steps need, and what is paused: two queries.
 
     Steps lock slots first, then plans, then ledger accounts, then event heads; the API locks one plan only.
     """
@@ -61,10 +66,16 @@ def plans_stopped_locked(plan_ids: set[UUID]) -> dict[UUID, PlanFacts]:
 
     A plan that stops right afterwards is not among them: the step that hands the swap over looks again, locked.
     """
-    stopped = Plan.objects.filter(
-        Q(state__in=[PlanState.PAUSED, PlanState.CANCELLED]) | Q(market__enabled=False), pk__any_of=plan_ids
-    )
-    return plans_locked(set(stopped.values_list("pk", flat=True)))
+    paused = paused_read(activity=Activity.BUYING)
+    stopped = Q(state__in=[PlanState.PAUSED, PlanState.CANCELLED]) | Q(market__enabled=False)
+    stopped |= Q(owner__frozen_at__isnull=False)
+    if paused.everything:
+        stopped |= Q(pk__isnull=False)
+    elif paused.assets:
+        names = list(paused.assets)
+        stopped |= Q(market__sold_asset_id__in=names) | Q(market__bought_asset_id__in=names)
+    found = Plan.objects.filter(stopped, pk__any_of=plan_ids)
+    return plans_locked(set(found.values_list("pk", flat=True)))
 
 
 def _facts(plans: "QuerySet[Plan]") -> dict[UUID, PlanFacts]:
@@ -78,18 +89,32 @@ def _facts(plans: "QuerySet[Plan]") -> dict[UUID, PlanFacts]:
         "market__enabled",
         "market__min_trade_units",
         "total_budget_units",
+        "owner__frozen_at",
     )
-    return {row[0]: PlanFacts(*row[1:-1], has_budget=row[-1] is not None) for row in rows}
+    paused = paused_read(activity=Activity.BUYING)
+    return {
+        pk: PlanFacts(
+            *facts,
+            has_budget=budget is not None,
+            owner_frozen=frozen_at is not None,
+            paused=paused.reason_for(facts[3], facts[4]),
+        )
+        for pk, *facts, budget, frozen_at in rows
+    }
 
 
 def closure_for_plan(slot: Slot, plan: PlanFacts) -> Closure | None:
-    """The closure that a plan or market which is no longer live asks for, if any."""
+    """The closure that a plan, market, owner or asset which may not buy (any more) asks for, if any."""
     if plan.state == PlanState.PAUSED:
         return Closure(slot, SlotState.SKIPPED, SlotReason.PLAN_PAUSED)
     if plan.state == PlanState.CANCELLED:
         return Closure(slot, SlotState.SKIPPED, SlotReason.PLAN_CANCELLED)
     if not plan.market_enabled:
         return Closure(slot, SlotState.SKIPPED, SlotReason.MARKET_DISABLED)
+    if plan.owner_frozen:
+        return Closure(slot, SlotState.SKIPPED, SlotReason.ACCOUNT_FROZEN)
+    if plan.paused:
+        return Closure(slot, SlotState.SKIPPED, SlotReason.PAUSED, {"pause": plan.paused})
     return None
 
 

@@ -6,23 +6,31 @@ must not buy, records the decision, and writes the intent of the swap. Signing a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+
+from django.conf import settings
 
 from apps.chain import selectors as chain_selectors
 from apps.chain import services as chain
+from apps.chain.models import Wallet
 from apps.core import clock, failpoints
 from apps.core.work import Claim
-from apps.plans.models import Batch, BatchState, Slot, SlotReason, SlotState
+from apps.plans.models import AWAITING_COLLECTION, Batch, BatchState, Slot, SlotReason, SlotState
 from apps.plans.steps.outcomes import Closure, closure_for_plan, plans_locked, slots_close
 from apps.providers import services as providers
 from apps.providers.domain import Quote, Ratio, min_out
 from apps.providers.models import Market
+from apps.treasury.pools import units_demand
+from apps.treasury.spending import units_free
 
 # How long a sent swap may wait for a block before the router itself refuses it. A swap that is mined later
 # reverts and is quoted anew; the price that it was guarded by would be too old to keep.
 DEADLINE = timedelta(minutes=20)
 DECISION_VERSION = 1
+# A batch whose units are still at deposit addresses looks again this often; each look has them brought.
+COLLECTION_POLL_SECONDS = 2.0
+_WAITING = ("awaiting_collection_since", "missing_units")
 # What pricing does not look at of a slot; a batch has thousands.
 _UNREAD = (
     "created_at",
@@ -54,6 +62,15 @@ def batch_price(claim: Claim[Batch]) -> None:
         slots = list(batch.slots.filter(state=SlotState.BATCHED).defer(*_UNREAD).order_by("pk"))
         market = Market.objects.select_related("sold_asset", "bought_asset").get(pk=batch.market_id)
         wallet = chain_selectors.wallet_get(role="swap")
+    selling = sum(slot.swap_units or 0 for slot in slots)
+    missing = selling - _free(market, wallet)
+    if missing > 0:
+        # Not worth a quote yet: it would be old by the time the units are there.
+        with claim.locked() as rows:
+            for batch in rows:
+                _await_collection(claim, batch, market, missing)
+            failpoints.reach("plans.price.collection_awaited")
+        return
     failpoints.reach("plans.price.before_quote")
     priced = price(slots, market=market)
     if priced.quote is not None and not providers.allowance_ensure(
@@ -70,10 +87,49 @@ def batch_price(claim: Claim[Batch]) -> None:
     failpoints.reach("plans.price.quoted")
     with claim.locked() as rows:
         for batch in rows:
+            # Under the wallet's lock: what two batches sell is there for both.
+            free_units = _free(market, wallet)
+            if priced.quote is not None and priced.quote.amount_in_units > free_units:
+                _await_collection(claim, batch, market, priced.quote.amount_in_units - free_units)
+                continue
             _send(batch, priced, market=market, wallet=wallet)
+            claim.step([batch.pk])
         failpoints.reach("plans.price.before_commit")
-        claim.step([row.pk for row in rows])
     failpoints.reach("plans.price.after_commit")
+
+
+def _free(market: Market, wallet: Wallet) -> int:
+    return units_free(network_id=market.network_id, wallet_id=wallet.pk, asset_id=market.sold_asset_id)
+
+
+def _await_collection(claim: Claim[Batch], batch: Batch, market: Market, missing_units: int) -> None:
+    """Wait, visibly, for units that lie at deposit addresses, and have them brought; not for ever.
+
+    Slots that must not buy any more end here: the others may then not have to wait.
+    """
+    since = batch.decision.get("awaiting_collection_since") or clock.now().isoformat()
+    facts = {"awaiting_collection_since": since, "missing_units": str(missing_units)}
+    waited = clock.now() - datetime.fromisoformat(since)
+    late = waited >= timedelta(seconds=settings.COLLECTION_TIMEOUT_SECONDS)
+    slots = list(batch.slots.select_for_update().filter(state=SlotState.BATCHED).order_by("pk"))
+    plans = plans_locked({slot.plan_id for slot in slots})
+    closures = []
+    for slot in slots:
+        closure = closure_for_plan(slot, plans[slot.plan_id])
+        if closure is None and late:
+            closure = Closure(slot, SlotState.FAILED, SlotReason.AWAITING_COLLECTION_TIMEOUT, facts)
+        if closure is not None:
+            closures.append(closure)
+    slots_close(closures, plans)
+    batch.reason, batch.decision = AWAITING_COLLECTION, {**batch.decision, **facts}
+    if len(closures) == len(slots):
+        batch.state, batch.reason = BatchState.CLOSED, closures[0].reason.value if closures else "empty"
+    batch.save(update_fields=["state", "reason", "decision"])
+    if closures:
+        claim.step([batch.pk])
+        return
+    units_demand(asset_id=market.sold_asset_id, units=missing_units)
+    claim.wait([batch.pk], seconds=COLLECTION_POLL_SECONDS)
 
 
 def price(slots: Sequence[Slot], *, market: Market) -> Priced:
@@ -145,6 +201,7 @@ def _send(batch: Batch, priced: Priced, *, market: Market, wallet: Any) -> None:
         return
     now = clock.now()
     deadline = now + DEADLINE
+    batch.reason = ""
     call = providers.swap_build(
         quote=quote,
         min_out_units=priced.min_out_units,
@@ -155,7 +212,7 @@ def _send(batch: Batch, priced: Priced, *, market: Market, wallet: Any) -> None:
     batch.min_out_units = priced.min_out_units
     batch.slot_count = len(priced.buying)
     batch.decision = {
-        **batch.decision,
+        **{name: said for name, said in batch.decision.items() if name not in _WAITING},
         "version": DECISION_VERSION,
         "decided_at": now.isoformat(),
         "deadline_at": deadline.isoformat(),
