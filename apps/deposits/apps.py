@@ -6,4 +6,5 @@ class DepositsConfig(AppConfig):
     label = "deposits"
 
     def ready(self) -> None:
-        from apps.deposits import invariants, kinds, pool, sweep_invariants  # noqa: F401 — importing registers them
+        # Importing registers them.
+        from apps.deposits import invariants, kinds, pool, sweep_invariants, sweep_metrics  # noqa: F401

@@ -12,7 +12,7 @@ from apps.chain.models import Network, Token
 from apps.core import clock, doorbell
 from apps.core.ids import uuid7
 from apps.deposits.domain import SweepState
-from apps.deposits.models import Sweep
+from apps.deposits.models import Holding, Sweep
 from apps.providers.selectors import gas_prices
 
 logger = logging.getLogger(__name__)
@@ -103,6 +103,31 @@ def sweeps_demand(*, asset_id: UUID, units: int) -> int:
     # Also when nothing is new: what is open is looked at now, not at its next turn.
     doorbell.ring(SWEEP)
     return coming
+
+
+def sweep_again(*, sweep_id: UUID) -> bool:
+    """Plan a failed sweep's address anew at once, whatever it is worth; False when nothing is to be collected.
+
+    For operators: a failure's rest does not count, one open sweep per address and asset does.
+    """
+    row = Sweep.objects.filter(pk=sweep_id, state=SweepState.FAILED).first()
+    if row is None:
+        return False
+    units = (
+        Holding.objects.filter(address_id=row.address_id, asset_id=row.asset_id, units__gt=0)
+        .values_list("units", flat=True)
+        .first()
+    )
+    if (
+        units is None
+        or Sweep.objects.filter(
+            address_id=row.address_id, asset_id=row.asset_id, state__in=OPEN_STATES
+        ).exists()
+    ):
+        return False
+    _write(row.network_id, row.asset_id, row.token_id, [(row.address_id, units)])
+    doorbell.ring(SWEEP)
+    return True
 
 
 def _place_of(asset_id: UUID) -> tuple[UUID, UUID | None] | None:

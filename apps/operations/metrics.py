@@ -18,7 +18,7 @@ from psycopg import sql
 
 from apps.chain.failover import rested
 from apps.chain.selectors import endpoints_list, networks_list
-from apps.core import clock, invariants, work
+from apps.core import clock, invariants, metrics, work
 from apps.providers.selectors import venues_list
 
 _INVARIANTS_KEY = "operations:invariants"
@@ -58,7 +58,7 @@ class _Database(Collector):
     def collect(self) -> Iterator[Metric]:
         found: list[Metric] = []
         try:
-            found = [*_work(), *_chain(), *_venues()]
+            found = [*_work(), *_chain(), *_venues(), *_registered()]
         except Error:
             found = []
         yield GaugeMetricFamily("tranche_database_up", "Whether PostgreSQL answered.", value=bool(found))
@@ -117,6 +117,15 @@ def _venues() -> Iterator[Metric]:
         health = getattr(venue, "health", None)
         up.add_metric([venue.network.name, venue.name], health is None or health.open_until is None)
     yield up
+
+
+def _registered() -> Iterator[Metric]:
+    """What the apps registered with `apps.core.metrics`."""
+    for gauge in metrics.gauges():
+        family = GaugeMetricFamily(gauge.name, gauge.help, labels=gauge.labels)
+        for labels, value in gauge.read():
+            family.add_metric(labels, value)
+        yield family
 
 
 def _invariants() -> Iterator[Metric]:

@@ -6,4 +6,4 @@ class TreasuryConfig(AppConfig):
     label = "treasury"
 
     def ready(self) -> None:
-        from apps.treasury import invariants  # noqa: F401 — importing registers them
+        from apps.treasury import invariants, metrics  # noqa: F401 — importing registers them

@@ -46,6 +46,9 @@ UNFOLD: dict[str, Any] = {
                     _item("Assets", "toll", "core_asset"),
                     _item("Accounts", "account_balance", "ledger_account"),
                     _item("Journals", "menu_book", "ledger_journal"),
+                    _item("Reserves", "verified", "treasury_reservessnapshot"),
+                    _item("Pauses", "pause_circle", "treasury_pause"),
+                    _item("Sweeps", "move_to_inbox", "deposits_sweep"),
                 ],
             },
             {

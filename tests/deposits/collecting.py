@@ -169,7 +169,7 @@ class Place:
         self.due()
         work.drain(SWEEP_WORK, budget_seconds=0)
 
-    def advance(self, *, blocks: int = 1) -> None:
+    def advance(self, *, blocks: int = 1, gas: bool = True) -> None:
         """One round of everything: sweeps, signing, sending, a block, watching, gas."""
         self.sweep()
         for kind in (SIGN_WORK, SEND_WORK):
@@ -178,7 +178,8 @@ class Place:
         if blocks:
             self.node.mine(blocks=blocks)
         self.watch()
-        gas_book()
+        if gas:
+            gas_book()
 
     def finish(self, *, rounds: int = 25, check: bool = False) -> None:
         """Until no sweep is open and all gas is booked."""

@@ -29,9 +29,10 @@ def states() -> list[str]:
 def transfer_asked_for(place: Place) -> None:
     """Until the gas is there and the transfer is written down, not signed."""
     for _ in range(12):
-        place.sweep()
-        if states() == ["sweeping"]:
-            return
+        for _ in range(2):
+            place.sweep()
+            if states() == ["sweeping"]:
+                return
         place.advance()
     raise AssertionError(states())
 

@@ -4,15 +4,44 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('plans', '0001_initial'),
+        ("plans", "0001_initial"),
     ]
 
     operations = [
         migrations.AlterField(
-            model_name='slot',
-            name='reason',
-            field=models.CharField(blank=True, choices=[('filled', 'Filled'), ('missed', "Missed while the platform was away; the plan's policy skips it"), ('budget_exhausted', "The plan's budget was already committed"), ('insufficient_funds', 'Available funds were below the amount'), ('below_minimum', "What the fee leaves is below the market's minimum trade"), ('price_above_limit', "The price was above the plan's upper limit"), ('price_below_limit', "The price was below the plan's lower limit"), ('price_guard', 'The best quote was further from the reference price than allowed'), ('plan_paused', 'The plan was paused before the buy'), ('plan_cancelled', 'The plan was cancelled before the buy'), ('market_disabled', 'The market was switched off'), ('paused', 'Buying with or of this asset, or all buying, was paused by the platform'), ('account_frozen', 'The account was frozen: what was deposited was taken back by the chain'), ('awaiting_collection_timeout', 'The money was not collected from deposit addresses in time'), ('swap_reverted', 'The swap reverted on chain each time it was tried'), ('no_quote', 'No venue and price could be had in time'), ('transaction_refused', 'The transaction could not be signed or sent')], db_default='', default='', max_length=32),
+            model_name="slot",
+            name="reason",
+            field=models.CharField(
+                blank=True,
+                choices=[
+                    ("filled", "Filled"),
+                    ("missed", "Missed while the platform was away; the plan's policy skips it"),
+                    ("budget_exhausted", "The plan's budget was already committed"),
+                    ("insufficient_funds", "Available funds were below the amount"),
+                    ("below_minimum", "What the fee leaves is below the market's minimum trade"),
+                    ("price_above_limit", "The price was above the plan's upper limit"),
+                    ("price_below_limit", "The price was below the plan's lower limit"),
+                    ("price_guard", "The best quote was further from the reference price than allowed"),
+                    ("plan_paused", "The plan was paused before the buy"),
+                    ("plan_cancelled", "The plan was cancelled before the buy"),
+                    ("market_disabled", "The market was switched off"),
+                    ("paused", "Buying with or of this asset, or all buying, was paused by the platform"),
+                    (
+                        "account_frozen",
+                        "The account was frozen: what was deposited was taken back by the chain",
+                    ),
+                    (
+                        "awaiting_collection_timeout",
+                        "The money was not collected from deposit addresses in time",
+                    ),
+                    ("swap_reverted", "The swap reverted on chain each time it was tried"),
+                    ("no_quote", "No venue and price could be had in time"),
+                    ("transaction_refused", "The transaction could not be signed or sent"),
+                ],
+                db_default="",
+                default="",
+                max_length=32,
+            ),
         ),
     ]
