@@ -27,7 +27,7 @@ def deposits_reorgs() -> None:
     reorgs_follow()
 
 
-@task("deposits.sweep_plan", queue="default")
+@task("deposits.sweep_plan", queue="chain")
 def sweeps_planned() -> None:
     sweeps_plan()
 

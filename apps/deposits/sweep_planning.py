@@ -8,12 +8,14 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Sum
 
+from apps.chain import services as chain
 from apps.chain.models import Network, Token
 from apps.core import clock, doorbell
+from apps.core.errors import Retryable
 from apps.core.ids import uuid7
 from apps.deposits.domain import SweepState
 from apps.deposits.models import Holding, Sweep
-from apps.providers.selectors import gas_prices
+from apps.providers.selectors import native_ratios
 
 logger = logging.getLogger(__name__)
 
@@ -62,20 +64,24 @@ def sweeps_plan() -> int:
     """
     opened = 0
     for network in Network.objects.filter(halted_at__isnull=True).order_by("name"):
-        prices = gas_prices(network_id=network.pk, since=clock.now() - PRICE_MAX_AGE)
-        if prices is None:
+        try:
+            price = chain.fees_read(network_id=network.pk).max_fee_units
+        except Retryable as error:
+            # No answer, or gas above the cap: nothing is collected now that nobody waits for.
+            logger.info("no sweeps planned", extra={"network": network.name, "error": str(error)})
             continue
+        ratios = native_ratios(network_id=network.pk, since=clock.now() - PRICE_MAX_AGE)
         room = OPEN_MAX - Sweep.objects.filter(network=network, state__in=OPEN_STATES).count()
         tokens: dict[UUID, UUID | None] = dict(
             Token.objects.filter(network=network, enabled=True).values_list("asset_id", "pk")
         )
         tokens[network.native_asset_id] = None
         for asset_id, token_id in tokens.items():
-            ratio = prices.per_native_unit.get(asset_id)
+            ratio = ratios.get(asset_id)
             if ratio is None and token_id is not None:
                 continue
             gas = NATIVE_GAS if token_id is None else TOKEN_GAS + NATIVE_GAS
-            burned = gas * max(prices.gas_price_units, 1)
+            burned = gas * max(price, 1)
             least = settings.SWEEP_FACTOR * (burned if ratio is None else ratio.ceil(burned))
             made = _open(network.pk, asset_id, token_id, least=least, room=room)
             room -= made

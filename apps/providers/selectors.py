@@ -156,31 +156,23 @@ def snapshots_latest(*, market_ids: Sequence[UUID]) -> dict[UUID, Snapshot]:
     return {row.pk: snapshot_of(row) for row in PriceSnapshot.objects.filter(market_id__in=market_ids)}
 
 
-@dataclass(frozen=True, slots=True)
-class GasPrices:
-    """What gas costs on a network: native base units per unit of gas, and each asset's base units per native one."""
+def native_ratios(*, network_id: UUID, since: datetime) -> dict[UUID, Ratio]:
+    """Each asset's base units per native base unit, by reference prices that were true after `since`. One query.
 
-    gas_price_units: int
-    per_native_unit: dict[UUID, Ratio]
-
-
-def gas_prices(*, network_id: UUID, since: datetime) -> GasPrices | None:
-    """By the reference prices of the network's markets that were true after `since`; None without any. One query."""
-    rows = list(
+    Assets that no enabled market of the network trades are not there.
+    """
+    ratios: dict[UUID, Ratio] = {}
+    for row in (
         PriceSnapshot.objects.select_related("market")
         .filter(market__network_id=network_id, market__enabled=True, observed_at__gte=since)
         .order_by("observed_at")
-    )
-    if not rows:
-        return None
-    ratios: dict[UUID, Ratio] = {}
-    for row in rows:
+    ):
         sold, price = Ratio(row.gas_numerator, row.gas_denominator), Ratio(row.numerator, row.denominator)
         ratios[row.market.sold_asset_id] = sold
         ratios[row.market.bought_asset_id] = Ratio(
             sold.numerator * price.numerator, sold.denominator * price.denominator
         )
-    return GasPrices(max(row.gas_price_units for row in rows), ratios)
+    return ratios
 
 
 def snapshot_of(row: PriceSnapshot) -> Snapshot:

@@ -57,10 +57,10 @@ class PauseAdmin(_Kept, ModelAdmin):  # type: ignore[misc]
         if made:
             obj.pk = made[0].pk
             return
-        standing = Pause.objects.get(
-            activity=obj.activity, asset_id=obj.asset_id, source=PauseSource.OPERATOR, lifted_at__isnull=True
+        standing = Pause.objects.filter(
+            activity=obj.activity, source=PauseSource.OPERATOR, lifted_at__isnull=True
         )
-        obj.pk = standing.pk
+        obj.pk = next(pause.pk for pause in standing if pause.asset_id == obj.asset_id)
         messages.warning(request, "That was paused already; the first pause stands.")
 
     @display(description="asset")  # type: ignore[untyped-decorator]

@@ -14,7 +14,6 @@ from apps.deposits.kinds import SWEEP_WORK
 from apps.deposits.models import DepositRule, Sweep
 from apps.deposits.sweep_planning import OPEN_MAX, sweeps_demand, sweeps_plan
 from apps.ledger.models import Journal
-from apps.providers.models import PriceSnapshot
 from apps.treasury.domain import DEPOSITS_REF
 from apps.treasury.pools import units_demand
 from tests.deposits.collecting import ETHER, USDC, Place, place
@@ -86,8 +85,7 @@ def test_native_coin_is_collected_without_a_top_up(place: Place) -> None:
 
 
 def test_what_is_worth_less_than_its_gas_stays_until_somebody_waits_for_it(place: Place) -> None:
-    # given a cent, and gas at 30 gwei
-    PriceSnapshot.objects.update(gas_price_units=30 * 10**9)
+    # given a cent
     at = place.address()
     place.deposit(at, "USDC", USDC // 100)
     place.watch()
@@ -210,12 +208,12 @@ class Emptied:
     """A token whose storage is changed so that the address has nothing, and is put back afterwards."""
 
     def __init__(self, place: Place, address: str) -> None:
-        from eth_utils import keccak
+        from apps.chain.abi import keccak_bytes
 
         self.place = place
         self.token = place.token("USDC")
         # name, symbol, totalSupply take slots 0 to 2 (decimals and owner are immutable): balances are in slot 3.
-        self.slot = "0x" + keccak(bytes.fromhex("0" * 24 + address[2:]) + (3).to_bytes(32, "big")).hex()
+        self.slot = "0x" + keccak_bytes(bytes.fromhex("0" * 24 + address[2:]) + (3).to_bytes(32, "big")).hex()
         self.before = str(place.node.rpc.call("eth_getStorageAt", self.token, self.slot, "latest"))
 
     def __enter__(self) -> None:

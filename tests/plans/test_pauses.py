@@ -187,7 +187,7 @@ def test_two_batches_do_not_sell_the_same_units_twice(platform: Platform) -> Non
         ]
     )
     # when both are priced
-    for step in (kinds.OPEN, kinds.RESERVE, kinds.BATCH, kinds.PRICE, kinds.PRICE):
+    for step in (*STEPS[:4], STEPS[3]):
         work.drain(step)
     platform.work_until(
         lambda: "settled" in Batch.objects.values_list("state", flat=True),

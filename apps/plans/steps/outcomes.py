@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -42,10 +43,10 @@ class PlanFacts:
     bought_asset_id: UUID
     market_enabled: bool
     min_trade_units: int
-    has_budget: bool = False
-    owner_frozen: bool = False
+    owner_frozen_at: datetime | None
+    has_budget: bool
     # Why the platform does not buy this just now; empty when it does.
-    paused: str = ""
+    paused: str
 
 
 def plans_locked(plan_ids: set[UUID]) -> dict[UUID, PlanFacts]:
@@ -88,18 +89,13 @@ def _facts(plans: "QuerySet[Plan]") -> dict[UUID, PlanFacts]:
         "market__bought_asset_id",
         "market__enabled",
         "market__min_trade_units",
-        "total_budget_units",
         "owner__frozen_at",
+        "total_budget_units",
     )
     paused = paused_read(activity=Activity.BUYING)
     return {
-        pk: PlanFacts(
-            *facts,
-            has_budget=budget is not None,
-            owner_frozen=frozen_at is not None,
-            paused=paused.reason_for(facts[3], facts[4]),
-        )
-        for pk, *facts, budget, frozen_at in rows
+        row[0]: PlanFacts(*row[1:-1], has_budget=row[-1] is not None, paused=paused.reason_for(row[4], row[5]))
+        for row in rows
     }
 
 
@@ -111,7 +107,7 @@ def closure_for_plan(slot: Slot, plan: PlanFacts) -> Closure | None:
         return Closure(slot, SlotState.SKIPPED, SlotReason.PLAN_CANCELLED)
     if not plan.market_enabled:
         return Closure(slot, SlotState.SKIPPED, SlotReason.MARKET_DISABLED)
-    if plan.owner_frozen:
+    if plan.owner_frozen_at is not None:
         return Closure(slot, SlotState.SKIPPED, SlotReason.ACCOUNT_FROZEN)
     if plan.paused:
         return Closure(slot, SlotState.SKIPPED, SlotReason.PAUSED, {"pause": plan.paused})
