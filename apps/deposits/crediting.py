@@ -129,6 +129,8 @@ def credits_post(rows: Sequence[Deposit], names: notices.Names) -> list[EventDra
         changes[row.address_id, asset_id] += units
         units_each.append(units)
         repaid_each.append(regained + repaid)
+    # Holdings before accounts, as everywhere: a sweep of the same address waits instead of deadlocking.
+    holdings_move(changes)
     journals_post(drafts=drafts)
     reach("deposits.credit.posted")
     bulk.update(
@@ -138,7 +140,6 @@ def credits_post(rows: Sequence[Deposit], names: notices.Names) -> list[EventDra
         constants={"state": DepositState.CREDITED.value, "reason": "", "credited_at": now},
         also=STEPPED,
     )
-    holdings_move(changes)
     debts.write()
     return [
         notices.draft("credited", row, names, credited_units=str(units), repaid_units=str(repaid))

@@ -37,6 +37,14 @@ WHERE network_id = %(network)s AND state = ANY(%(states)s) AND asset_id = ANY(%(
 AND block_number <= %(block)s GROUP BY asset_id
 """
 
+# Tokens that keep a part on the way and announce the whole: while one is on its way nobody knows what will arrive.
+_UNPROVED = """
+SELECT rule.asset_id FROM deposits_depositrule AS rule WHERE rule.credit_measured AND rule.asset_id = ANY(%(assets)s)
+AND (EXISTS (SELECT 1 FROM deposits_sweep AS sweep WHERE sweep.asset_id = rule.asset_id AND sweep.state = 'sweeping')
+    OR EXISTS (SELECT 1 FROM deposits_deposit AS deposit WHERE deposit.asset_id = rule.asset_id
+        AND deposit.network_id = %(network)s AND deposit.state = ANY(%(states)s) AND deposit.measured_units IS NULL))
+"""
+
 
 class DepositsPool:
     """See `apps.treasury.pools.Pool`."""
@@ -56,7 +64,7 @@ class DepositsPool:
         return -1 if deposited else None
 
     def books(self, *, network: Network, block_number: int) -> PoolBooks:
-        """Two statements. An address takes about 100 bytes of memory per asset that it holds."""
+        """Three statements. An address takes about 100 bytes of memory per asset that it holds."""
         parameters: dict[str, Any] = {
             "network": network.pk,
             "native": network.native_asset_id,
@@ -69,7 +77,10 @@ class DepositsPool:
             addresses = {row[0]: row[1] for row in cursor.fetchall()}
             cursor.execute(_UNBOOKED, parameters)
             unbooked = {row[0]: int(row[1]) for row in cursor.fetchall()}
-        return PoolBooks(addresses, unbooked)
+            cursor.execute(_UNPROVED, parameters)
+            reason = "a token that takes a fee on transfer is on its way"
+            unproved = {row[0]: reason for row in cursor.fetchall()}
+        return PoolBooks(addresses, unbooked, unproved)
 
     def gas_pay(self, *, asset_id: UUID, units: Mapping[str, int]) -> set[str]:
         """Lower the native holdings; what an address cannot pay by the books stays unbooked and is told."""

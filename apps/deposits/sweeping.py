@@ -46,7 +46,7 @@ class _Seen:
     """What the chain said before the locks were taken, in base units."""
 
     native_units: int
-    token_units: int
+    token_units: int | None
     max_fee_units: int
 
 
@@ -101,7 +101,7 @@ def _look(row: Sweep) -> _Seen:
         (token,) = chain.token_balances_read(
             network_id=network_id, token=row.token.address, addresses=[address]
         )
-    return _Seen(native, token or 0, chain.fees_read(network_id=network_id).max_fee_units)
+    return _Seen(native, token, chain.fees_read(network_id=network_id).max_fee_units)
 
 
 def _begin(row: Sweep, seen: _Seen, collector: Wallet) -> float | None:
@@ -122,6 +122,8 @@ def _begin(row: Sweep, seen: _Seen, collector: Wallet) -> float | None:
         if row.units <= 0:
             return _fail(row, "it holds no more than a transfer burns")
         return _send(row, wallet, to=collector.address, value_units=row.units, gas_limit=NATIVE_GAS)
+    if seen.token_units is None:
+        return _fail(row, "the token does not tell its balances: paused?")
     if seen.token_units < booked:
         return _fail(row, f"the books say {booked} units, the chain {seen.token_units}")
     row.units = booked

@@ -5,7 +5,7 @@ from typing import Any
 
 from apps.core.api.amounts import amount_format
 from apps.core.models import Asset
-from apps.plans.models import Slot, SlotReason, SlotState
+from apps.plans.models import AWAITING_COLLECTION, Slot, SlotReason, SlotState
 from apps.plans.quote import Why
 from apps.plans.selectors import SlotRecord, price_units
 
@@ -79,6 +79,8 @@ def _fill(slot: Slot) -> Iterator[Why]:
 
 
 def _outcome(slot: Slot) -> Why:
+    if not slot.reason and slot.batch is not None and slot.batch.reason == AWAITING_COLLECTION:
+        return Why(AWAITING_COLLECTION, "The money is being collected from deposit addresses.")
     if not slot.reason:
         return Why("under_way", "It is not decided yet.")
     return Why(slot.reason, f"{SlotReason(slot.reason).label}.")

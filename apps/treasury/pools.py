@@ -22,6 +22,8 @@ class PoolBooks:
 
     addresses: Mapping[UUID, Sequence[str]] = field(default_factory=dict)
     unbooked_units: Mapping[UUID, int] = field(default_factory=dict)
+    # Assets that cannot be compared just now, and why.
+    unproved: Mapping[UUID, str] = field(default_factory=dict)
 
 
 class Pool(Protocol):

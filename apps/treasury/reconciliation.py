@@ -236,10 +236,12 @@ def _compare(books: _Books) -> tuple[list[Holding], list[Unreadable]]:
         except _SilentTokenError as error:
             unreadable.append(Unreadable(books.network.name, books.block_number, str(error), asset_id, code))
             continue
+        reasons = [
+            reason for ref, reason in books.unproved.items() if books.custody_units.get((asset_id, ref))
+        ]
+        reasons += [pool.unproved[asset_id] for pool in books.pools.values() if asset_id in pool.unproved]
         unreadable += [
-            Unreadable(books.network.name, books.block_number, reason, asset_id, code)
-            for ref, reason in books.unproved.items()
-            if books.custody_units.get((asset_id, ref))
+            Unreadable(books.network.name, books.block_number, reason, asset_id, code) for reason in reasons
         ]
         holdings += [
             Holding(

@@ -6,6 +6,8 @@ Deposits are written by hand here, as the monitor and the credit would: these te
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -15,6 +17,7 @@ from django.db import connection, transaction
 from apps.accounts.models import User
 from apps.chain import derivation
 from apps.chain import market as gas_market
+from apps.chain import services as chain
 from apps.chain.kinds import SEND_WORK, SIGN_WORK, WATCH_WORK
 from apps.chain.models import Network, NetworkWatch, OutboundTransaction, RpcEndpoint, Wallet
 from apps.core import clock, partitions, work
@@ -22,13 +25,15 @@ from apps.core.invariants import run_all
 from apps.deposits.domain import DepositKind, DepositState
 from apps.deposits.holdings import holdings_move
 from apps.deposits.kinds import SWEEP_WORK
-from apps.deposits.models import Deposit, DepositAddress, Holding, Scan, Sweep
+from apps.deposits.models import Deposit, DepositAddress, DepositRule, Holding, Scan, Sweep
+from apps.deposits.setup import collecting_allow
 from apps.ledger.domain import AccountKey, AccountKind, JournalDraft, Posting
 from apps.ledger.models import Account
 from apps.ledger.services import accounts_open, journals_post
 from apps.providers.services import price_snapshots_refresh
 from apps.sandbox.market import Market
 from apps.sandbox.runtime.anvil import Anvil
+from apps.sandbox.runtime.compiler import contracts_compile
 from apps.sandbox.runtime.deployment import Deployment
 from apps.sandbox.seed import Seeded, gas_fund, seed
 from apps.treasury.domain import DEPOSITS_REF
@@ -37,6 +42,7 @@ from apps.treasury.services import gas_book
 ETHER = 10**18
 USDC = 10**6
 CONFIRMATIONS = 2
+ODD = [Path(__file__).parent.parent / "support" / "contracts" / "OddTokens.sol"]
 
 
 @dataclass
@@ -48,6 +54,7 @@ class Place:
     maker: Market
     travel: Callable[..., int]
     deposits: int = 0
+    odd_address: str = ""
     addresses: list[DepositAddress] = field(default_factory=list)
 
     @property
@@ -65,7 +72,21 @@ class Place:
     def asset_id(self, code: str) -> UUID:
         return self.seeded.assets[code].pk
 
+    def odd(self, name: str, *arguments: Any, measured: bool = False) -> str:
+        """Deploy one of the odd tokens, allow it, and return its code."""
+        self.node.mining_automatic()
+        address = self.maker.chain.deploy(contracts_compile(ODD)[name], *arguments)
+        made = chain.token_register(network_id=self.network.pk, asset_code="ODD", name=name, address=address)
+        self.node.mining_manual()
+        DepositRule.objects.create(asset=made.asset, minimum_units=1, credit_measured=measured)
+        collecting_allow(network_id=self.network.pk)
+        self.seeded.assets["ODD"] = made.asset
+        self.odd_address = made.address
+        return "ODD"
+
     def token(self, code: str) -> str:
+        if code == "ODD":
+            return self.odd_address
         return self.maker.deployment.token(code).address
 
     def address(self) -> DepositAddress:
@@ -83,6 +104,8 @@ class Place:
         self.node.mining_automatic()
         if code == "ETH":
             self.maker.send_ether(to=to.address, wei=units)
+        elif code == "ODD":
+            self.maker.chain.write(self.odd_address, "mint(address,uint256)", to.address, units)
         else:
             self.maker.mint(symbol=code, to=to.address, units=units)
         self.node.mining_manual()
@@ -108,6 +131,7 @@ class Place:
             position=0,
             sender="0x" + "9" * 40,
             amount_units=units,
+            measured_units=units,
             block_number=block,
             block_hash=str(self.node.block(block)["hash"]),
             state=state,
@@ -210,6 +234,11 @@ class Place:
     def on_chain(self, address: str, code: str) -> int:
         if code == "ETH":
             return int(self.node.rpc.call("eth_getBalance", address, "latest"), 16)
+        if code == "ODD":
+            (units,) = self.maker.chain.read(
+                self.odd_address, "balanceOf(address)", address, returns=["uint256"]
+            )
+            return int(units)
         return self.maker.balance(symbol=code, of=address)
 
 

@@ -11,9 +11,9 @@ from apps.chain.models import OutboundTransaction, SignerRule, Wallet
 from apps.chain.services import transaction_cancel
 from apps.core import work
 from apps.deposits.kinds import SWEEP_WORK
-from apps.deposits.models import DepositRule, Sweep
+from apps.deposits.models import Sweep
 from apps.deposits.sweep_planning import OPEN_MAX, sweeps_demand, sweeps_plan
-from apps.ledger.models import Journal
+from apps.ledger.models import Account, Journal
 from apps.treasury.domain import DEPOSITS_REF
 from apps.treasury.pools import units_demand
 from tests.deposits.collecting import ETHER, USDC, Place, place
@@ -367,12 +367,67 @@ def test_reorg_that_takes_the_deposit_back_while_its_sweep_is_in_flight(
 
 
 def test_fee_on_transfer_is_a_loss_of_the_platform(place: Place) -> None:
-    # given a token that is booked by what was measured, and one unit that goes missing on the way
-    at = place.address()
-    DepositRule.objects.create(asset_id=place.asset_id("USDC"), minimum_units=1, credit_measured=True)
-    place.deposit(at, "USDC", 1_000 * USDC)
+    # given a token that announces all and keeps three percent on the way, which an operator allowed all the same
+    code = place.odd("FeeOnTransfer", measured=True)
+    at, other = place.address(), place.address()
+    place.deposit(at, code, 1_000)
+    place.deposit(other, code, 555)
     place.watch()
-    sweeps_plan()
+    place.holds()
+    # when both are collected, in one block perhaps
+    assert sweeps_demand(asset_id=place.asset_id(code), units=2_000) == 1_555
+    place.finish()
+    # then the books say what arrived, and the difference is lost
+    assert states() == ["done", "done"]
+    arrived = place.on_chain(place.hot.address, code)
+    assert arrived == 970 + 539
+    assert place.custody(place.hot.address, code) == arrived
+    assert place.custody(DEPOSITS_REF, code) == 0
+    lost = Account.objects.get(kind="loss", asset_id=place.asset_id(code)).balance_units
+    assert -lost == 1_555 - arrived
+    place.holds()
+
+
+def test_token_that_returns_nothing_is_collected(place: Place) -> None:
+    code = place.odd("NoReturn")
+    at = place.address()
+    place.deposit(at, code, 1_000)
+    place.watch()
+    assert sweeps_plan() == 0  # it has no price
+    sweeps_demand(asset_id=place.asset_id(code), units=1)
     place.finish(check=True)
-    swept = Sweep.objects.get()
-    assert (swept.units, swept.received_units) == (1_000 * USDC, 1_000 * USDC)
+    assert states() == ["done"]
+    assert place.custody(place.hot.address, code) == place.on_chain(place.hot.address, code) == 1_000
+
+
+def test_token_that_pauses_while_it_is_collected_strands_nothing(place: Place) -> None:
+    code = place.odd("Pausable")
+    at = place.address()
+    place.deposit(at, code, 1_000)
+    place.watch()
+    sweeps_demand(asset_id=place.asset_id(code), units=1)
+    transfer_asked_for(place)
+
+    def pause(on: bool) -> None:
+        place.node.mining_automatic()
+        place.maker.chain.write(place.odd_address, "pause(bool)", on)
+        place.node.mining_manual()
+
+    pause(True)
+    place.finish()
+    assert states() == ["failed"]
+    # and while it is paused another try ends before anything is spent on it
+    place.travel(seconds=61)
+    sweeps_demand(asset_id=place.asset_id(code), units=1)
+    place.finish()
+    assert states() == ["failed", "failed"]
+    assert Sweep.objects.order_by("pk").last().reason.startswith("the token does not tell")  # type: ignore[union-attr]
+    # when it goes on
+    pause(False)
+    place.watch()
+    place.holds()
+    place.travel(seconds=121)
+    assert sweeps_demand(asset_id=place.asset_id(code), units=1) == 1_000
+    place.finish()
+    assert states() == ["failed", "failed", "done"]
+    place.holds()

@@ -8,7 +8,9 @@ from apps.core.errors import NotFound
 from apps.deposits.models import Sweep
 from apps.ledger.domain import AccountKind
 from apps.plans import kinds
+from apps.plans.explain import slot_why
 from apps.plans.models import Batch, Plan, PlanState, Slot
+from apps.plans.selectors import SlotRecord
 from apps.treasury.models import Activity
 from apps.treasury.pauses import pause_lift, pause_set
 from tests.deposits.collecting import Place, place
@@ -161,6 +163,8 @@ def test_pause_ends_the_wait_at_once(place: Place) -> None:
     for step in STEPS[1:]:
         work.drain(step, budget_seconds=0)
     assert Batch.objects.get().reason == "awaiting_collection"
+    record = SlotRecord(Slot.objects.select_related("batch", "market__sold_asset").get(), [])
+    assert slot_why(record)[-1].code == "awaiting_collection"
     pause(platform, "USDC")
     Batch.objects.update(run_after=clock.now())
     work.drain(kinds.PRICE, budget_seconds=0)
