@@ -2,6 +2,7 @@
 
 from apps.core import work
 from apps.deposits import kinds
+from apps.deposits.monitor import monitor_check
 from apps.deposits.services import deposits_ready, reorgs_follow
 from apps.deposits.sweep_planning import sweeps_plan
 from workers.task import task
@@ -35,3 +36,18 @@ def sweeps_planned() -> None:
 @task("deposits.sweep", queue="chain")
 def sweeps_step() -> None:
     work.drain(kinds.SWEEP_WORK)
+
+
+@task("deposits.scan", queue="chain")
+def networks_scan() -> None:
+    work.drain(kinds.SCAN)
+
+
+@task("deposits.rescan", queue="chain")
+def rescans_read() -> None:
+    work.drain(kinds.RESCAN, budget_seconds=5)
+
+
+@task("deposits.monitor", queue="default")
+def monitor_checked() -> None:
+    monitor_check()

@@ -16,6 +16,7 @@ _EVERY: dict[str, timedelta] = {
     "deposits.sweep_plan": timedelta(seconds=30),
     # Twice within a minute or two: that is what it takes to call a difference a divergence.
     "treasury.reserves": timedelta(seconds=30),
+    "deposits.monitor": timedelta(seconds=5),
     "core.partitions": timedelta(hours=1),
     "core.idempotency_purge": timedelta(hours=1),
     "operations.invariants": timedelta(minutes=15),

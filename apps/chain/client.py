@@ -7,18 +7,20 @@ often holds a key.
 
 import logging
 import os
+import re
 import time
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
+import orjson
 import requests
 from requests.adapters import HTTPAdapter
 from web3.providers.rpc import HTTPProvider
 from web3.types import RPCEndpoint
 
 from apps.chain.domain import Call, Header, Receipt
-from apps.chain.errors import EndpointFailure, RpcError
+from apps.chain.errors import AnswerTooLarge, EndpointFailure, RpcError
 
 # These log whole URLs at DEBUG, whatever level the application chose.
 for _name in (
@@ -31,6 +33,9 @@ for _name in (
 CONNECT_TIMEOUT_SECONDS = 3.0
 READ_TIMEOUT_SECONDS = 8.0
 BATCH = 100
+# What one answer may weigh, and how long it may trickle: decoded it takes several times as much memory.
+READ_LIMIT_BYTES = 64_000_000
+READ_BUDGET_SECONDS = 20.0
 
 _BUSY_CODES = frozenset({-32005, -32097, 429})  # limit exceeded, as several providers number it
 
@@ -89,9 +94,11 @@ class Endpoint:
         adapter = HTTPAdapter(pool_connections=2, pool_maxsize=8, max_retries=0)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
+        self._session, self._url = session, url
+        self._timeout = (CONNECT_TIMEOUT_SECONDS, read_timeout_seconds)
         self._provider = HTTPProvider(
             url,
-            request_kwargs={"timeout": (CONNECT_TIMEOUT_SECONDS, read_timeout_seconds)},
+            request_kwargs={"timeout": self._timeout},
             session=session,
             exception_retry_configuration=None,
         )
@@ -121,6 +128,64 @@ class Endpoint:
                 except RpcError as error:
                     found.append(error)
         return found
+
+    def read(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """The results of a few calls that may be large, in one request and without web3 in between.
+
+        An answer that is an error comes back as `RpcError`. Raises `EndpointFailure`, and `AnswerTooLarge` when the
+        node (or we) found that too much was asked for.
+        """
+        bodies = [
+            {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+            for number, (method, params) in enumerate(calls)
+        ]
+        content = self._transport(lambda: self._post(orjson.dumps(bodies if len(bodies) > 1 else bodies[0])))
+        try:
+            answer = orjson.loads(content)
+        except ValueError:
+            answer = None
+        del content
+        if isinstance(answer, dict) and len(bodies) > 1:
+            _refusal(answer)  # a batch that was refused as a whole
+            raise EndpointFailure("batch answered with a single object")
+        answers = {
+            one.get("id"): one
+            for one in (answer if isinstance(answer, list) else [answer])
+            if isinstance(one, dict)
+        }
+        if len(answers) != len(bodies) or (len(bodies) > 1 and set(answers) != set(range(len(bodies)))):
+            raise EndpointFailure("batch answered incompletely" if answers else "answer is not JSON-RPC")
+        if len(bodies) == 1:
+            return [_refusal(next(iter(answers.values())))]
+        return [_refusal(answers[number]) for number in range(len(bodies))]
+
+    def _post(self, body: bytes) -> bytes:
+        """The body of an answer, bounded in size and time. A refusal with status 400 may hold a JSON-RPC error."""
+        ends = time.monotonic() + READ_BUDGET_SECONDS
+        with self._session.post(
+            self._url,
+            data=body,
+            headers={"Content-Type": "application/json"},
+            timeout=self._timeout,
+            stream=True,
+            allow_redirects=False,
+        ) as response:
+            if response.status_code == 413:
+                raise AnswerTooLarge("HTTP 413")
+            if response.status_code not in (200, 400):
+                raise requests.HTTPError(response=response)
+            chunks, size = [], 0
+            for chunk in response.iter_content(1 << 20):
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > READ_LIMIT_BYTES:
+                    raise AnswerTooLarge(f"over {READ_LIMIT_BYTES:,} bytes")
+                if time.monotonic() > ends:
+                    raise requests.Timeout
+            content = b"".join(chunks)
+            if response.status_code == 400 and b'"error"' not in content[:10_000]:
+                raise requests.HTTPError(response=response)
+            return content
 
     def _transport(self, act: Any) -> Any:
         """Run a request; what fails is retold without the URL, outside the `except` so that no context keeps it."""
@@ -169,6 +234,35 @@ def _result(answer: Any) -> Any:
     if "result" not in answer:
         raise EndpointFailure("answer without result")
     return answer["result"]
+
+
+# How nodes and providers say that a range was too wide or its answer too long, and that we ask too often. Sources:
+# geth, Erigon, reth, Nethermind, Besu, Avalanche; Infura, Alchemy, QuickNode, Ankr, Chainstack, dRPC.
+_OFTEN = re.compile(
+    r"rate.?limit|too many requests|per second|per minute|credits|quota|capacity|throttl|try again later|daily|monthly"
+)
+_MUCH = re.compile(
+    r"range|too (large|big|wide|long)|too many (blocks|results|logs)|more than|limited to|exceed|max(imum)? results"
+    r"|smaller than|timed? ?out|cancell?ed"
+)
+_HINT = re.compile(r"\[(0x[0-9a-f]+),\s*(0x[0-9a-f]+)\]")
+
+
+def _refusal(answer: Any) -> Any:
+    """The result, or the node's error as a value; raises what is a matter of size or of rate."""
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if isinstance(error, dict):
+        code, words = error.get("code"), str(error.get("message", "")).lower()[:1_000]
+        if code == 429 or _OFTEN.search(words):
+            raise EndpointFailure("busy (rate limit)", in_doubt=False)
+        if _MUCH.search(words):
+            found = _HINT.search(words)
+            hint = int(found[2], 16) - int(found[1], 16) + 1 if found else 0
+            raise AnswerTooLarge(words[:200], blocks=max(hint, 0))
+    try:
+        return _result(answer)
+    except RpcError as failure:
+        return failure
 
 
 def _revert_data(data: Any) -> bytes:

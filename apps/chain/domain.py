@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from django.db import models
 
@@ -144,3 +145,46 @@ class Receipt:
     gas_used: int
     effective_gas_price_units: int
     logs: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBlock:
+    """A block that we hold as canonical; `timestamp` is Unix time."""
+
+    number: int
+    hash: str
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """Value that a block moved to an address. `kind` is token, native or internal; no contract for native coin.
+
+    `position` is the place within the transaction, which a reorg does not change: of a token's log among the
+    transaction's logs, of an internal transfer among the transaction's successful calls that move value; 0 for the
+    value that the transaction itself sends.
+    """
+
+    kind: str
+    address: str
+    contract: str
+    transaction_hash: str
+    position: int
+    sender: str
+    amount_units: int
+    block_number: int
+    block_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What some blocks moved to the addresses asked for, as one endpoint shows it.
+
+    `logs` is how many Transfer logs were looked through, `traced` whether internal transfers were read too.
+    """
+
+    movements: list[Movement]
+    endpoint_id: UUID
+    logs: int
+    seconds: float
+    traced: bool

@@ -29,6 +29,21 @@ class RpcError(Exception):
         self.data = data
 
 
+class AnswerTooLarge(Exception):
+    """Too much was asked for in one question; `blocks` is the range that the node suggests, or 0. Not its fault."""
+
+    def __init__(self, message: str, *, blocks: int = 0) -> None:
+        super().__init__(message)
+        self.blocks = blocks
+
+
+class BlockUnknown(Exception):
+    """An endpoint does not have (or no longer has) a block that we hold: behind, on a fork, or pruned.
+
+    Unknown is not absent, and no failure either: another endpoint is asked, or the same one later.
+    """
+
+
 class EndpointsDisagree(Retryable):
     """Two endpoints tell different histories: nothing is concluded from either."""
 

@@ -9,7 +9,15 @@ from django.db.models import Prefetch, QuerySet
 
 from apps.chain import abi
 from apps.chain.domain import FINAL, AttemptKind, Move, TransactionState
-from apps.chain.models import Network, OutboundTransaction, RpcEndpoint, SignerRule, Token, TransactionAttempt, Wallet
+from apps.chain.models import (
+    Network,
+    OutboundTransaction,
+    RpcEndpoint,
+    SignerRule,
+    Token,
+    TransactionAttempt,
+    Wallet,
+)
 from apps.core.errors import NotFound, Retryable
 
 

@@ -7,4 +7,11 @@ class DepositsConfig(AppConfig):
 
     def ready(self) -> None:
         # Importing registers them.
-        from apps.deposits import invariants, kinds, pool, sweep_invariants, sweep_metrics  # noqa: F401
+        from apps.deposits import (  # noqa: F401
+            invariants,
+            kinds,
+            monitor_metrics,
+            pool,
+            sweep_invariants,
+            sweep_metrics,
+        )

@@ -4,7 +4,9 @@ from apps.core.work import Work, register
 from apps.deposits.checking import deposits_check
 from apps.deposits.crediting import CREDIT_BELL, deposits_credit
 from apps.deposits.domain import DepositState
-from apps.deposits.models import Deposit, Sweep
+from apps.deposits.models import Deposit, Rescan, Scan, Sweep
+from apps.deposits.rescans import RESCAN_BELL, rescan_step
+from apps.deposits.scanning import SCAN_BELL, network_scan
 from apps.deposits.sightings import CHECK_BELL
 from apps.deposits.sweep_planning import OPEN_STATES, SWEEP
 from apps.deposits.sweeping import sweep_step
@@ -54,5 +56,31 @@ SWEEP_WORK = register(
         # An endpoint that is away for a day must not bury what it keeps waiting.
         max_attempts=10_000,
         backoff_cap_seconds=30,
+    )
+)
+SCAN = register(
+    Work(
+        name=SCAN_BELL,
+        model=Scan,
+        states=("scanning",),
+        perform=network_scan,
+        # One bounded step per claim, by `run_after`: a network that catches up takes turns with the others.
+        chunk=1,
+        lease_seconds=120,
+        # Scanning never ends; the counter is reset by each look that succeeds.
+        max_attempts=32_000,
+        backoff_cap_seconds=10,
+    )
+)
+RESCAN = register(
+    Work(
+        name=RESCAN_BELL,
+        model=Rescan,
+        states=("open",),
+        perform=rescan_step,
+        chunk=1,
+        lease_seconds=120,
+        max_attempts=500,
+        backoff_cap_seconds=60,
     )
 )

@@ -3,8 +3,9 @@
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Now
 
-from apps.chain.models import Network, OutboundTransaction, Token
+from apps.chain.models import Network, OutboundTransaction, RpcEndpoint, Token
 from apps.core import clock
 from apps.core.fields import AddressField, HashField, UnitsField
 from apps.core.ids import uuid7
@@ -53,11 +54,25 @@ class DepositRule(models.Model):
         return f"deposits of {self.asset_id}"
 
 
-class Scan(WorkItem):
+class Paced(WorkItem):
+    """Work that reads blocks, `window` at once: it shrinks when a node refuses and grows when it answers.
+
+    `window_refused` is the size that was too much lately, `window_calm` how many answers came since.
+    """
+
+    window = models.PositiveIntegerField(default=200)
+    window_refused = models.PositiveIntegerField(null=True, blank=True, editable=False)
+    window_calm = models.PositiveIntegerField(default=0, editable=False)
+
+    class Meta:
+        abstract = True
+
+
+class Scan(Paced):
     """How far a network was looked at. Blocks below `next_block` were read; `block_hash` is that of the last one.
 
-    `window` is how many blocks are asked for at once: it shrinks when the node refuses and grows when it answers.
-    `pokes` counts requests to look at once.
+    `pokes` counts requests to look at once. `scanned_at` is when everything up to the head was read last, by
+    PostgreSQL's clock; `stalled_at` is set while that is too long ago, and was told.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -68,15 +83,21 @@ class Scan(WorkItem):
     block_hash = models.CharField(max_length=66, blank=True)
     # Blocks below this were read a second time, when they were final: what a node dropped at first is found then.
     next_final_block = models.BigIntegerField(null=True, blank=True)
-    window = models.PositiveIntegerField(default=200)
-    traces = models.BooleanField(null=True, help_text="Whether the nodes offer traces; empty: not tried yet.")
-    scanned_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # The second reading asks another endpoint than this, if there is one.
+    read_by = models.ForeignKey(
+        RpcEndpoint, null=True, blank=True, editable=False, on_delete=models.SET_NULL, related_name="+"
+    )
+    traces = models.BooleanField(
+        null=True, blank=True, help_text="Whether the nodes offer traces; empty: not tried yet."
+    )
+    scanned_at = models.DateTimeField(db_default=Now(), editable=False)
+    stalled_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     def __str__(self) -> str:
         return f"scan of {self.network_id}"
 
 
-class Rescan(WorkItem):
+class Rescan(Paced):
     """A range of final blocks to read again: after a token or an address was added, or because somebody asked."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -85,7 +106,6 @@ class Rescan(WorkItem):
     from_block = models.BigIntegerField()
     to_block = models.BigIntegerField()
     next_block = models.BigIntegerField()
-    window = models.PositiveIntegerField(default=200)
     found = models.PositiveIntegerField(default=0, help_text="Deposits that had not been known.")
     reason = models.CharField(max_length=200)
     done_at = models.DateTimeField(null=True, blank=True)
@@ -116,8 +136,9 @@ class Deposit(WorkItem):
 
     Identity: network, transaction, kind and position within the transaction; the block may change in a reorg
     (`sighting` counts that). For tokens `position` is the log's place among the transaction's logs; for native coin
-    0; for internal transfers the place among the transaction's calls. `amount_units` is what was announced,
-    `measured_units` by how much the balance really grew, `credited_units` what the person has because of it.
+    0; for internal transfers the place among the transaction's calls that move value (see `chain.traces`).
+    `amount_units` is what was announced, `measured_units` by how much the balance really grew, `credited_units` what
+    the person has because of it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

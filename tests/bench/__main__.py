@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], list[dict[str, Any]]]]]:
-    from tests.bench import api, claiming, engine, ledger, mainjob
+    from tests.bench import api, claiming, engine, ledger, mainjob, scan
 
     runs = 1 if quick else RUNS
 
@@ -101,6 +101,7 @@ def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], li
     )
     if not quick:
         found.insert(0, ("ledger", ledger.run))
+        found.append(("scan", scan.run))
     return found
 
 

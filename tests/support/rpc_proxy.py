@@ -11,12 +11,17 @@ Faults of transport (before or after the node got the request):
   delay          the node gets the request, the answer comes `seconds` later
   status         answers HTTP `status` without forwarding
   garbage        the node gets the request, the answer is no JSON
+  elsewhere      the request goes to another node (`upstream`), as when a balancer switches
 Faults of content, per call of a batch:
   null           the result is null
   error          an error object with `message` instead of forwarding the result
   head           the number of the latest block is `offset` off (`eth_blockNumber` and `latest`)
   hash           hashes of blocks are others, from block `offset` on
   pruned         the state of a block named by its hash is gone, unless the hash is in `keep`
+  logs_drop      `eth_getLogs` shows the first `offset` logs only
+  logs_cap       `eth_getLogs` refuses to show more than `offset` logs
+  logs_range     `eth_getLogs` refuses to look at more than `offset` blocks
+  traces_none    traces are a method that the node does not have
 """
 
 import argparse
@@ -29,8 +34,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-_TRANSPORT = frozenset({"drop_request", "drop_answer", "delay", "status", "garbage"})
-_CONTENT = frozenset({"null", "error", "head", "hash", "pruned"})
+_TRANSPORT = frozenset({"drop_request", "drop_answer", "delay", "status", "garbage", "elsewhere"})
+_LOGS = frozenset({"logs_drop", "logs_cap", "logs_range"})
+_CONTENT = frozenset({"null", "error", "head", "hash", "pruned", "traces_none"}) | _LOGS
 
 
 @dataclass
@@ -45,6 +51,7 @@ class Fault:
     offset: int = 0
     message: str = "injected"
     keep: tuple[str, ...] = ()
+    upstream: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in _TRANSPORT | _CONTENT:
@@ -141,7 +148,7 @@ class RpcProxy:
             return fault.status, b'{"message": "injected"}'
         if kind == "drop_request":
             return None
-        answered = self._forward(body)
+        answered = self._forward(body, fault.upstream if fault is not None and kind == "elsewhere" else "")
         self.forwarded.extend(methods)
         if fault is not None and kind == "delay":
             self._released.wait(fault.seconds)
@@ -151,8 +158,8 @@ class RpcProxy:
             return 200, b"<html>it works</html>"
         return 200, self._twist(calls, answered, is_batch=isinstance(request, list))
 
-    def _forward(self, body: bytes) -> bytes:
-        parts = urlsplit(self.upstream)
+    def _forward(self, body: bytes, upstream: str) -> bytes:
+        parts = urlsplit(upstream or self.upstream)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
         try:
             connection.request("POST", parts.path or "/", body, {"Content-Type": "application/json"})
@@ -177,6 +184,7 @@ class RpcProxy:
                     answer["error"] = {"code": -32000, "message": fault.message}
                 changed = True
             changed = self._forget(call, answer) or self._lie(call, answer) or changed
+            changed = self._logs_spoil(call, answer) or changed
         return json.dumps(answers).encode() if changed else answered
 
     def _forget(self, call: dict[str, Any], answer: dict[str, Any]) -> bool:
@@ -188,6 +196,34 @@ class RpcProxy:
         answer.pop("result", None)
         answer["error"] = {"code": -32000, "message": "missing trie node"}
         return True
+
+    def _logs_spoil(self, call: dict[str, Any], answer: dict[str, Any]) -> bool:
+        """Drop logs, or refuse as providers do, in their words."""
+        method, found = str(call.get("method")), answer.get("result")
+        if "trace" in method and self._take(method, frozenset({"traces_none"})):
+            answer.pop("result", None)
+            answer["error"] = {"code": -32601, "message": f"the method {method} does not exist"}
+            return True
+        if method != "eth_getLogs" or not isinstance(found, list):
+            return False
+        wanted = call["params"][0]
+        blocks = int(wanted.get("toBlock", "0x0"), 16) - int(wanted.get("fromBlock", "0x0"), 16) + 1
+        refusals = {
+            "logs_cap": lambda limit: (len(found) > limit, f"query returned more than {limit} results"),
+            "logs_range": lambda limit: (blocks > limit, f"eth_getLogs is limited to a {limit} range"),
+        }
+        for kind, judge in refusals.items():
+            with self._lock:
+                limit = next((fault.offset for fault in self._faults if fault.kind == kind), None)
+            if limit is None or not judge(limit)[0]:
+                continue
+            self._take(method, frozenset({kind}))
+            answer.pop("result")
+            answer["error"] = {"code": -32005, "message": judge(limit)[1]}
+            return True
+        if fault := self._take(method, frozenset({"logs_drop"})):
+            answer["result"] = found[: fault.offset]
+        return fault is not None
 
     def _lie(self, call: dict[str, Any], answer: dict[str, Any]) -> bool:
         """Change numbers of the head and hashes of blocks."""

@@ -1,6 +1,8 @@
 """What the chain room does for others. Reads of stored rows are in `apps.chain.selectors`."""
 
-from apps.chain.domain import Call, CallReverted, Header
+from apps.chain.domain import Call, CallReverted, Header, HeldBlock, Movement, Reading
+from apps.chain.errors import AnswerTooLarge
+from apps.chain.logs import blocks_read, movements_read, traces_offered
 from apps.chain.services.booking import transactions_book
 from apps.chain.services.evidence import BalanceAsk, balances_read, receipts_read
 from apps.chain.services.networks import (
@@ -12,6 +14,7 @@ from apps.chain.services.networks import (
 )
 from apps.chain.services.reads import (
     block_number_read,
+    block_read,
     calls_at_head_read,
     calls_read,
     fees_read,
@@ -30,10 +33,11 @@ from apps.chain.services.wallets import (
 )
 
 __all__ = [
-    "BalanceAsk", "Call", "CallReverted", "Header", "balances_read", "block_number_read",
-    "calls_at_head_read", "calls_read", "deposit_wallet_open", "endpoint_add", "fees_read", "native_balance_read",
+    "AnswerTooLarge", "BalanceAsk", "Call", "CallReverted", "Header", "HeldBlock", "Movement", "Reading",
+    "balances_read", "block_number_read", "block_read", "blocks_read", "calls_at_head_read", "calls_read",
+    "deposit_wallet_open", "endpoint_add", "fees_read", "movements_read", "native_balance_read",
     "native_balances_read", "network_create", "network_halt", "network_resume", "receipts_read",
-    "signer_rule_allow", "token_balance_read", "token_balances_read", "token_register", "transaction_cancel",
-    "transaction_request", "transaction_retry", "transactions_book", "wallet_cap_set", "wallet_create",
-    "wallet_import",
+    "signer_rule_allow", "token_balance_read", "token_balances_read", "token_register", "traces_offered",
+    "transaction_cancel", "transaction_request", "transaction_retry", "transactions_book", "wallet_cap_set",
+    "wallet_create", "wallet_import",
 ]  # fmt: skip

@@ -4,8 +4,7 @@ import logging
 from uuid import UUID
 
 from django.db import transaction as database
-from django.db.models import BigIntegerField, F, Value
-from django.db.models.functions import Least
+from django.db.models import F
 
 from apps.chain import abi, failover
 from apps.chain.domain import FINAL, Call, CallReverted, TransactionState
@@ -117,12 +116,14 @@ def network_resume(*, network_id: UUID) -> list[OutboundTransaction]:
         if network.halted_at is None:
             return []
         held = Block.objects.filter(network=network, orphaned_at__isnull=True)
-        oldest = held.order_by("number").values_list("number", flat=True).first()
+        lowest = held.order_by("number").values_list("number", flat=True).first()
         doubtful = list(
             OutboundTransaction.objects.filter(
-                network=network, state__in=FINAL, block_number__gte=oldest or 0
+                network=network, state__in=FINAL, block_number__gte=lowest or 0
             ).order_by("block_number", "pk")
         )
+        kept = network.keep_from_block
+        # Forgotten, not orphaned: what nobody has shown again yet says nothing about what stands in it.
         held.delete()
         moves = Moves()
         mined = OutboundTransaction.objects.filter(network=network, state=TransactionState.MINED)
@@ -135,7 +136,8 @@ def network_resume(*, network_id: UUID) -> list[OutboundTransaction]:
             watched_block=None,
             watched_hash="",
             final_block=None,
-            keep_from_block=Least("keep_from_block", Value(oldest, BigIntegerField())),
+            # A reader of blocks compares all that was held with what is shown now. NULL (nobody reads) stays NULL.
+            keep_from_block=kept if kept is None or lowest is None else min(kept, lowest),
         )
         NetworkWatch.objects.filter(network=network).update(
             buried_at=None, attempts=0, run_after=clock.now(), pokes=F("pokes") + 1

@@ -50,7 +50,7 @@ def calls_at_head_read(
         at = hex(head.number)
         answers = endpoint.batch([("eth_call", call_params(call, at)) for call in calls])
         try:
-            return head, [_call_result(answer) for answer in answers]
+            return head, [call_result(answer) for answer in answers]
         except RpcError:
             # The calls may be at fault, which is no reason to rest an endpoint, or the block.
             if header(endpoint.request("eth_getBlockByNumber", [at, False])) is None:
@@ -117,6 +117,13 @@ def token_balance_read(*, network_id: UUID, token: str, address: str, block: int
 def block_number_read(*, network_id: UUID) -> int:
     """What an endpoint says its head is. Not a basis for finality: see `Network.watched_block`."""
     return _ask(network_id, lambda endpoint: quantity(endpoint.request("eth_blockNumber", [])))
+
+
+def block_read(*, network_id: UUID, block: int | str = "latest") -> Header | None:
+    """A header by number or tag; None means unknown, not absent."""
+    return _ask(
+        network_id, lambda endpoint: header(endpoint.request("eth_getBlockByNumber", [_block(block), False]))
+    )
 
 
 def _ask(network_id: UUID, act: Callable[[Endpoint], R]) -> R:

@@ -250,6 +250,8 @@ class Migration(migrations.Migration):
                 ("to_block", models.BigIntegerField()),
                 ("next_block", models.BigIntegerField()),
                 ("window", models.PositiveIntegerField(default=200)),
+                ("window_refused", models.PositiveIntegerField(blank=True, editable=False, null=True)),
+                ("window_calm", models.PositiveIntegerField(default=0, editable=False)),
                 (
                     "found",
                     models.PositiveIntegerField(default=0, help_text="Deposits that had not been known."),
@@ -294,13 +296,34 @@ class Migration(migrations.Migration):
                 ("block_hash", models.CharField(blank=True, max_length=66)),
                 ("next_final_block", models.BigIntegerField(blank=True, null=True)),
                 ("window", models.PositiveIntegerField(default=200)),
+                ("window_refused", models.PositiveIntegerField(blank=True, editable=False, null=True)),
+                ("window_calm", models.PositiveIntegerField(default=0, editable=False)),
                 (
                     "traces",
                     models.BooleanField(
-                        help_text="Whether the nodes offer traces; empty: not tried yet.", null=True
+                        blank=True,
+                        help_text="Whether the nodes offer traces; empty: not tried yet.",
+                        null=True,
                     ),
                 ),
-                ("scanned_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "read_by",
+                    models.ForeignKey(
+                        blank=True,
+                        editable=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to="chain.rpcendpoint",
+                    ),
+                ),
+                (
+                    "scanned_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                ("stalled_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 (
                     "network",
                     models.OneToOneField(

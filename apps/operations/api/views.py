@@ -16,6 +16,7 @@ from rest_framework.response import Response
 
 from apps.core.api.problems import Problem, ProblemError, problem_response
 from apps.core.api.views import ApiView
+from apps.deposits.monitor import lags
 from apps.operations.checks import readiness_check
 from apps.operations.metrics import metrics_text
 
@@ -64,6 +65,49 @@ class ReadyView(ApiView):
             failed = ", ".join(check.name for check in found if not check.ok)
             raise ProblemError("not_ready", f"Not ready: {failed}.", extra={"checks": checks})
         return Response({"status": "ok", "checks": checks}, headers={"Cache-Control": "no-store"})
+
+
+class NetworkLagSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    state = serializers.ChoiceField(choices=["running", "stalled", "halted"])
+    head_block = serializers.IntegerField(allow_null=True)
+    scanned_block = serializers.IntegerField(allow_null=True)
+    lag_blocks = serializers.IntegerField()
+    lag_seconds = serializers.FloatField()
+
+
+class MonitorSerializer(serializers.Serializer[Any]):
+    status = serializers.ChoiceField(choices=["ok"])
+    networks = NetworkLagSerializer(many=True)
+
+
+class MonitorView(ApiView):
+    public = True
+    tag = "operations"
+
+    @extend_schema(operation_id="health_monitor", summary="Are deposits seen?", responses=MonitorSerializer)
+    def get(self, request: Request) -> Response:
+        """How far the deposit monitor is, per network; 503 with the same `networks` while one has stalled.
+
+        Not part of readiness: a web process serves all the same when a network's nodes are away.
+        """
+        del request
+        found = lags()
+        networks = [
+            {
+                "name": lag.network.name,
+                "state": lag.state,
+                "head_block": lag.head_block,
+                "scanned_block": lag.scanned_block,
+                "lag_blocks": lag.lag_blocks,
+                "lag_seconds": lag.lag_seconds,
+            }
+            for lag in found
+        ]
+        stalled = ", ".join(lag.network.name for lag in found if lag.stalled)
+        if stalled:
+            raise ProblemError("not_ready", f"Stalled: {stalled}.", extra={"networks": networks})
+        return Response({"status": "ok", "networks": networks}, headers={"Cache-Control": "no-store"})
 
 
 @require_GET

@@ -1,0 +1,485 @@
+"""What blocks moved to addresses of ours: Transfer logs, native coin, internal transfers. Raw JSON-RPC throughout.
+
+An answer is believed as far as it can be checked against the headers that we hold. Blocks that may still change are
+asked for by hash (EIP-234); final ones by range, where every log must name the hash we hold and the range's end must
+be that block for the node too. A block without logs must not be contradicted by its own bloom filter: if it is, its
+receipts decide. What one endpoint cannot show is unknown, and another one is asked.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from apps.chain import abi, failover, traces
+from apps.chain.client import BATCH, Endpoint, hash32, header, quantity
+from apps.chain.domain import Header, HeldBlock, Movement, Reading
+from apps.chain.errors import AnswerTooLarge, BlockUnknown, EndpointFailure, RpcError, RpcUnavailable
+from apps.chain.models import RpcEndpoint
+
+logger = logging.getLogger(__name__)
+
+TRANSFER = abi.topic(abi.TRANSFER_SIGNATURE)
+# Full blocks weigh from 2 kB to megabytes: so many per request that an answer stays near this.
+ANSWER_BYTES = 4_000_000
+BLOCKS_AT_ONCE = 100
+TRACED_AT_ONCE = 4
+BUDGET_SECONDS = 40.0
+
+# Given addresses, those that are ours.
+Match = Callable[[Collection[str]], Collection[str]]
+
+_NO_BLOCK = ("unknown block", "not found", "missing", "header", "unavailable", "pruned", "beyond", "latest")
+_NOT_OFFERED = re.compile(r"method|module|namespace|not supported|not allowed|whitelist|disabled|plan|tier")
+# Some providers refuse a method before JSON-RPC is looked at.
+_NOT_SERVED = frozenset({"HTTP 403", "HTTP 404", "HTTP 405"})
+# How an endpoint offers traces, found out once per process: a method, or "" for not at all.
+_tracing: dict[UUID, str] = {}
+
+
+def bloom_bits(value: bytes) -> int:
+    """The three bits that a value sets in a block's bloom filter of 2,048 bits (yellow paper, 4.3.1)."""
+    digest, bits = abi.keccak_bytes(value), 0
+    for place in (0, 2, 4):
+        bits |= 1 << (int.from_bytes(digest[place : place + 2]) & 2047)
+    return bits
+
+
+_TRANSFER_BITS = bloom_bits(bytes.fromhex(TRANSFER[2:]))
+
+
+@dataclass(slots=True)
+class _Body:
+    """What is kept of a full block."""
+
+    bloom: int
+    transactions: list[str]
+    natives: list[dict[str, Any]]
+
+
+@dataclass
+class _Found:
+    """Candidates of one window before their receipts are looked at."""
+
+    logs: list[dict[str, Any]] = field(default_factory=list)
+    natives: list[tuple[HeldBlock, dict[str, Any]]] = field(default_factory=list)
+    internals: list[tuple[HeldBlock, traces.InternalTransfer]] = field(default_factory=list)
+
+
+def movements_read(
+    *,
+    network_id: UUID,
+    blocks: Sequence[HeldBlock],
+    match: Match,
+    by_hash: bool,
+    whole: bool = True,
+    traced: bool = False,
+    traces_required: bool = False,
+    avoid: UUID | None = None,
+) -> Reading:
+    """Everything that `blocks` (in a row, canonical) moved to addresses that `match` calls ours, from one endpoint.
+
+    Without `whole` only Transfer logs are looked for, which costs the node far less than bodies and traces.
+    `avoid` names the endpoint to ask last. Zero amounts and ERC-721 are left out. With `traced` internal transfers are
+    read where the endpoint can; `traces_required` refuses one that cannot.
+    Raises `AnswerTooLarge` (ask for fewer blocks) or `RpcUnavailable`: nothing may be concluded.
+    """
+    last = "no endpoint is usable"
+    for row, endpoint in _in_order(network_id, avoid):
+        started = time.monotonic()
+        look = _Look(row, endpoint, blocks, match, whole, ends=started + BUDGET_SECONDS)
+        try:
+            movements, complete = look.read(
+                by_hash=by_hash, traced=traced and whole, required=traces_required
+            )
+        except AnswerTooLarge as error:
+            if len(blocks) > 1:
+                raise
+            last = f"{row.name}: {error}"
+            continue
+        except BlockUnknown as error:
+            last = f"{row.name}: {error}"
+            continue
+        except EndpointFailure as error:
+            failover.failure_record(row, error)
+            last = f"{row.name}: {error}"
+            continue
+        failover.success_record(row)
+        return Reading(movements, row.id, look.seen, time.monotonic() - started, complete)
+    raise RpcUnavailable(last)
+
+
+def blocks_read(*, network_id: UUID, first: int, last: int) -> list[Header]:
+    """Headers of final blocks that we do not hold (any more): in a row, each naming the one before.
+
+    Every endpoint that can show the last of them must show the same. Raises `RpcUnavailable`.
+    """
+    said = "no endpoint is usable"
+    for row, endpoint in failover.usable(network_id):
+        try:
+            found = _row_of_headers(endpoint, first, last)
+            for other, second in failover.others(network_id, row):
+                shown = header(_one(second, "eth_getBlockByNumber", [hex(last), False]))
+                if shown is not None and shown.hash != found[-1].hash:
+                    raise RpcUnavailable(f"{row.name} and {other.name} show different blocks at {last}")
+        except BlockUnknown as error:
+            said = f"{row.name}: {error}"
+            continue
+        except EndpointFailure as error:
+            failover.failure_record(row, error)
+            said = f"{row.name}: {error}"
+            continue
+        return found
+    raise RpcUnavailable(said)
+
+
+def _row_of_headers(endpoint: Endpoint, first: int, last: int) -> list[Header]:
+    found: list[Header] = []
+    for numbers in _parts(range(first, last + 1), BATCH):
+        for answer in endpoint.read([("eth_getBlockByNumber", [hex(number), False]) for number in numbers]):
+            shown = None if isinstance(answer, RpcError) else header(answer)
+            if shown is None:
+                raise BlockUnknown(f"does not show block {first + len(found)}")
+            if shown.number != first + len(found) or (found and shown.parent_hash != found[-1].hash):
+                raise EndpointFailure("showed blocks that do not follow each other")
+            found.append(shown)
+    return found
+
+
+def traces_offered(*, network_id: UUID, block: HeldBlock) -> bool | None:
+    """Whether any endpoint offers traces; None while not all of them have said. `block` is one that they have."""
+    known = True
+    for row, endpoint in failover.usable(network_id):
+        try:
+            method = _tracing_method(row, endpoint, block)
+        except (EndpointFailure, AnswerTooLarge):
+            method = None
+        if method:
+            return True
+        known = known and method is not None
+    return False if known else None
+
+
+def _tracing_method(row: RpcEndpoint, endpoint: Endpoint, block: HeldBlock) -> str | None:
+    """The method an endpoint traces blocks with, "" when it has none; found out once. None: it did not say."""
+    if row.id in _tracing:
+        return _tracing[row.id]
+    for method in ("trace_block", "debug_traceBlockByHash"):
+        try:
+            answer = endpoint.read([(method, _trace_params(method, block))])[0]
+        except EndpointFailure as failure:
+            if str(failure) not in _NOT_SERVED:
+                raise
+            continue
+        if not isinstance(answer, RpcError):
+            return _tracing.setdefault(row.id, method)
+        if answer.code != -32601 and not _NOT_OFFERED.search(answer.message.lower()):
+            return None
+    return _tracing.setdefault(row.id, "")
+
+
+def _in_order(network_id: UUID, avoid: UUID | None) -> Iterator[tuple[RpcEndpoint, Endpoint]]:
+    """Usable endpoints, the one to avoid at the end."""
+    late = []
+    for pair in failover.usable(network_id):
+        if pair[0].id == avoid:
+            late.append(pair)
+        else:
+            yield pair
+    yield from late
+
+
+def _one(endpoint: Endpoint, method: str, params: Sequence[Any]) -> Any:
+    answer = endpoint.read([(method, params)])[0]
+    if isinstance(answer, RpcError):
+        raise EndpointFailure(str(answer), in_doubt=False)
+    return answer
+
+
+def _parts(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _logs_of(answer: Any) -> list[dict[str, Any]]:
+    if isinstance(answer, RpcError):
+        if any(word in answer.message.lower() for word in _NO_BLOCK):
+            raise BlockUnknown(str(answer))
+        raise EndpointFailure(str(answer), in_doubt=False)
+    if answer is None:
+        raise BlockUnknown("answered null for logs")
+    if not isinstance(answer, list):
+        raise EndpointFailure("malformed logs")
+    return answer
+
+
+@dataclass
+class _Look:
+    """One endpoint's view of one window."""
+
+    row: RpcEndpoint
+    endpoint: Endpoint
+    blocks: Sequence[HeldBlock]
+    match: Match
+    whole: bool
+    ends: float
+    seen: int = 0
+    bodies: dict[str, _Body] = field(default_factory=dict)
+
+    def read(self, *, by_hash: bool, traced: bool, required: bool) -> tuple[list[Movement], bool]:
+        try:
+            logs = self._near() if by_hash else self._far()
+            self.seen = len(logs)
+            logs += self._kept_back({log["blockHash"] for log in logs})
+            found = self._candidates(logs)
+            del logs
+            complete = self._internals(found, required=required) if traced else False
+            return self._movements(found), complete
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError):
+            raise EndpointFailure("malformed answer") from None
+
+    def _ask(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        if time.monotonic() > self.ends:
+            raise AnswerTooLarge(f"not read within {BUDGET_SECONDS:.0f} s")
+        return self.endpoint.read(calls)
+
+    # Logs and blocks
+
+    def _near(self) -> list[dict[str, Any]]:
+        """Per block and by its hash, logs and body in one request: what is not on this node's chain is an error."""
+        logs: list[dict[str, Any]] = []
+        calls: list[tuple[str, Sequence[Any]]] = []
+        for block in self.blocks:
+            calls.append(("eth_getLogs", [{"blockHash": block.hash, "topics": [TRANSFER]}]))
+            calls.append(("eth_getBlockByHash", [block.hash, self.whole]))
+        answers = self._ask(calls)
+        for block, shown, body in zip(self.blocks, answers[::2], answers[1::2], strict=True):
+            of_block = _logs_of(shown)
+            if any(log["blockHash"] != block.hash for log in of_block):
+                raise EndpointFailure("showed logs of another block than asked for")
+            logs += of_block
+            self._keep(block, body)
+        return logs
+
+    def _far(self) -> list[dict[str, Any]]:
+        """By range: every log names a block that we hold, and the range's end is that block for the node too."""
+        first, last = self.blocks[0], self.blocks[-1]
+        wanted = {"fromBlock": hex(first.number), "toBlock": hex(last.number), "topics": [TRANSFER]}
+        logs = _logs_of(self._ask([("eth_getLogs", [wanted])])[0])
+        shown = header(_value(self._ask([("eth_getBlockByNumber", [hex(last.number), False])])[0]))
+        if shown is None or shown.number != last.number:
+            raise BlockUnknown(f"does not show block {last.number}")
+        if shown.hash != last.hash:
+            raise BlockUnknown(f"shows another block {last.number} than we hold")
+        if not {log["blockHash"] for log in logs} <= {block.hash for block in self.blocks}:
+            raise BlockUnknown("shows logs of blocks that we do not hold")
+        size = 8
+        rest = list(self.blocks)
+        while rest:
+            part, rest = rest[:size], rest[size:]
+            bodies = self._ask([("eth_getBlockByHash", [block.hash, self.whole]) for block in part])
+            weight = sum(self._keep(block, body) for block, body in zip(part, bodies, strict=True))
+            size = max(1, min(BLOCKS_AT_ONCE, 2 * size, ANSWER_BYTES * len(part) // max(1, weight)))
+        return logs
+
+    def _keep(self, block: HeldBlock, shown: Any) -> int:
+        """Take from a full block what matters; roughly how many bytes it had."""
+        shown = _value(shown)
+        if shown is None:
+            raise BlockUnknown(f"does not show block {block.number}")
+        entries = shown["transactions"]
+        if hash32(shown["hash"]) != block.hash or quantity(shown["number"]) != block.number:
+            raise EndpointFailure("showed another block than asked for")
+        self.bodies[block.hash] = body = _Body(
+            bloom=quantity(shown.get("logsBloom") or "0x0"), transactions=entries, natives=[]
+        )
+        if not self.whole:
+            return 2_000 + 70 * len(entries)
+        body.transactions = [entry["hash"] for entry in entries]
+        body.natives = [
+            {name: entry[name] for name in ("hash", "from", "to", "value")}
+            for entry in entries
+            if entry["value"] != "0x0" and entry.get("to")
+        ]
+        return 2_000 + sum(600 + len(entry["input"]) for entry in entries)
+
+    def _kept_back(self, with_logs: Collection[str]) -> list[dict[str, Any]]:
+        """Transfer logs of blocks that show none though their bloom filter has the topic.
+
+        The filter errs at times, so that the receipts are looked at; an endpoint whose receipts do not fill the
+        filter keeps something back.
+        """
+        found: list[dict[str, Any]] = []
+        for block in self.blocks:
+            body = self.bodies[block.hash]
+            if block.hash in with_logs or body.bloom & _TRANSFER_BITS != _TRANSFER_BITS:
+                continue
+            logs = [log for got in self._receipts_of(block, body) for log in got["logs"]]
+            filled = 0
+            for value in {value for log in logs for value in (log["address"], *log["topics"])}:
+                filled |= bloom_bits(bytes.fromhex(value[2:]))
+            if body.bloom & ~filled:
+                raise EndpointFailure(f"keeps back logs of block {block.number}", in_doubt=False)
+            kept_back = [log for log in logs if log["topics"] and log["topics"][0] == TRANSFER]
+            if kept_back:
+                logger.warning(
+                    "endpoint left out logs", extra={"endpoint": self.row.name, "block": block.number}
+                )
+            found += kept_back
+        return found
+
+    def _receipts_of(self, block: HeldBlock, body: _Body) -> list[dict[str, Any]]:
+        """Every receipt of a block, in one call where the node offers that."""
+        answer = self._ask([("eth_getBlockReceipts", [block.hash])])[0]
+        if isinstance(answer, RpcError):
+            return list(self._receipts(dict.fromkeys(body.transactions, block.hash)).values())
+        if answer is None or len(answer) != len(body.transactions):
+            raise BlockUnknown(f"does not show the receipts of block {block.number}")
+        if any(hash32(got["blockHash"]) != block.hash for got in answer):
+            raise EndpointFailure("showed receipts of another block than asked for")
+        return list(answer)
+
+    # Candidates
+
+    def _candidates(self, logs: Sequence[dict[str, Any]]) -> _Found:
+        """Whatever goes to an address of ours: one question to `match` for the whole window."""
+        natives = [(block, entry) for block in self.blocks for entry in self.bodies[block.hash].natives]
+        receivers = {log["topics"][2] for log in logs if len(log["topics"]) == 3}
+        asked = {"0x" + topic[26:].lower() for topic in receivers}
+        asked.update(entry["to"].lower() for _, entry in natives)
+        ours = set(self.match(asked)) if asked else set()
+        if not ours:
+            return _Found()
+        topics = {topic for topic in receivers if "0x" + topic[26:].lower() in ours}
+        return _Found(
+            logs=[log for log in logs if len(log["topics"]) == 3 and log["topics"][2] in topics],
+            natives=[(block, entry) for block, entry in natives if entry["to"].lower() in ours],
+        )
+
+    def _internals(self, found: _Found, *, required: bool) -> bool:
+        """Add internal transfers to addresses of ours. False when the endpoint cannot trace these blocks."""
+        shown: list[tuple[HeldBlock, traces.InternalTransfer]] = []
+        for part in _parts(
+            [block for block in self.blocks if self.bodies[block.hash].transactions], TRACED_AT_ONCE
+        ):
+            method = _tracing_method(self.row, self.endpoint, part[0])
+            answers = self._ask([(method, _trace_params(method, block)) for block in part]) if method else []
+            if not method or any(isinstance(answer, RpcError) for answer in answers):
+                if required:
+                    raise BlockUnknown(f"does not trace block {part[0].number}")
+                return False
+            for block, answer in zip(part, answers, strict=True):
+                shown += [(block, transfer) for transfer in self._transfers(method, block, answer)]
+        asked = {transfer.receiver for _, transfer in shown}
+        ours = set(self.match(asked)) if asked else set()
+        found.internals = [pair for pair in shown if pair[1].receiver in ours]
+        return True
+
+    def _transfers(self, method: str, block: HeldBlock, answer: Any) -> list[traces.InternalTransfer]:
+        if not answer:
+            raise BlockUnknown(f"does not trace block {block.number}")
+        if method == "trace_block":
+            return traces.from_trace_block(answer, block_hash=block.hash)
+        hashes = [hash32(value) for value in self.bodies[block.hash].transactions]
+        return traces.from_call_tracer(answer, transaction_hashes=hashes)
+
+    # From candidates to movements
+
+    def _movements(self, found: _Found) -> list[Movement]:
+        """Their receipts say whether they succeeded, and where in the transaction a log stands."""
+        numbers = {block.hash: block.number for block in self.blocks}
+        where = {log["transactionHash"]: log["blockHash"] for log in found.logs}
+        where.update({entry["hash"]: block.hash for block, entry in found.natives})
+        receipts = self._receipts(where)
+        made: list[Movement] = []
+        for log in found.logs:
+            units = quantity(log["data"][:66]) if len(log["data"]) > 2 else 0
+            position = _place_of(log, receipts[log["transactionHash"]])
+            if units:
+                made.append(
+                    Movement(
+                        kind="token",
+                        address=abi.topic_address(log["topics"][2]),
+                        contract=log["address"].lower(),
+                        transaction_hash=hash32(log["transactionHash"]),
+                        position=position,
+                        sender=abi.topic_address(log["topics"][1]),
+                        amount_units=units,
+                        block_number=numbers[log["blockHash"]],
+                        block_hash=log["blockHash"],
+                    )
+                )
+        natives = [
+            (block, entry["hash"], 0, entry["from"], entry["to"], quantity(entry["value"]), "native")
+            for block, entry in found.natives
+            if quantity(receipts[entry["hash"]]["status"]) == 1
+        ]
+        internals = [
+            (
+                block,
+                one.transaction_hash,
+                one.position,
+                one.sender,
+                one.receiver,
+                one.amount_units,
+                "internal",
+            )
+            for block, one in found.internals
+        ]
+        for block, transaction_hash, position, sender, receiver, units, kind in natives + internals:
+            made.append(
+                Movement(
+                    kind=kind,
+                    address=receiver.lower(),
+                    contract="",
+                    transaction_hash=hash32(transaction_hash),
+                    position=position,
+                    sender=sender.lower(),
+                    amount_units=units,
+                    block_number=block.number,
+                    block_hash=block.hash,
+                )
+            )
+        return made
+
+    def _receipts(self, where: dict[str, str]) -> dict[str, dict[str, Any]]:
+        """Receipts by transaction hash; `where` says in which block each must be."""
+        found: dict[str, dict[str, Any]] = {}
+        for part in _parts(list(where), BATCH):
+            answers = self._ask([("eth_getTransactionReceipt", [key]) for key in part])
+            for key, answer in zip(part, answers, strict=True):
+                got = _value(answer)
+                if got is None:
+                    raise BlockUnknown("does not show a receipt of a block that it shows")
+                if got["transactionHash"] != key:
+                    raise EndpointFailure("showed another receipt than asked for")
+                if got["blockHash"] != where[key]:
+                    raise BlockUnknown("shows a receipt in another block")
+                found[key] = got
+        return found
+
+
+def _trace_params(method: str, block: HeldBlock) -> list[Any]:
+    return [hex(block.number)] if method == "trace_block" else [block.hash, {"tracer": "callTracer"}]
+
+
+def _value(answer: Any) -> Any:
+    if isinstance(answer, RpcError):
+        raise EndpointFailure(str(answer), in_doubt=False)
+    return answer
+
+
+def _place_of(log: dict[str, Any], receipt: dict[str, Any]) -> int:
+    for place, one in enumerate(receipt["logs"]):
+        if one["logIndex"] == log["logIndex"]:
+            if (
+                one["address"] != log["address"]
+                or one["topics"] != log["topics"]
+                or one["data"] != log["data"]
+            ):
+                raise EndpointFailure("shows a log that its receipt does not have")
+            return place
+    raise EndpointFailure("shows a log that its receipt does not have")
