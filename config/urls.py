@@ -21,6 +21,7 @@ urlpatterns = [
     path("api/v1/", include("apps.deposits.api.urls")),
     path("api/v1/", include("apps.treasury.api.urls")),
     path("api/v1/", include("apps.providers.api.urls")),
+    path("api/v1/", include("apps.withdrawals.api.urls")),
     path("api/v1/", include("apps.plans.api.urls")),
 ]
 

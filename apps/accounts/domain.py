@@ -23,6 +23,8 @@ class Scope(StrEnum):
     BALANCES_READ = "balances:read"
     FEES_READ = "fees:read"
     MARKETS_READ = "markets:read"
+    WITHDRAWALS_READ = "withdrawals:read"
+    WITHDRAWALS_WRITE = "withdrawals:write"
     KEYS_READ = "keys:read"
     KEYS_WRITE = "keys:write"
 

@@ -1,14 +1,15 @@
 """Reads of the chain room's rows."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Prefetch, QuerySet, Sum
 
 from apps.chain import abi
-from apps.chain.domain import FINAL, AttemptKind, Move, TransactionState
+from apps.chain.domain import FINAL, OUTSTANDING, AttemptKind, Move, TransactionState
 from apps.chain.models import (
     Network,
     OutboundTransaction,
@@ -19,6 +20,53 @@ from apps.chain.models import (
     Wallet,
 )
 from apps.core.errors import NotFound, Retryable
+
+
+@dataclass(frozen=True, slots=True)
+class AssetPlace:
+    """Where an asset lives: its network, and its token unless it is the native coin."""
+
+    network: Network
+    token: Token | None
+
+
+# Addresses of ours that have no row here: whoever owns them says how to recognise some of a set.
+_own_addresses: dict[str, Callable[[Collection[str]], set[str]]] = {}
+
+
+def own_addresses_register(name: str, among: Callable[[Collection[str]], set[str]]) -> None:
+    """Let `among` say which of the (lower-case) addresses it is given are ours; called by an AppConfig."""
+    _own_addresses[name] = among
+
+
+def addresses_ours(*, addresses: Collection[str]) -> set[str]:
+    """Those of `addresses` (lower case) whose keys are ours: wallets, and what was registered."""
+    found = set(Wallet.objects.filter(address__in=addresses).values_list("address", flat=True))
+    for among in _own_addresses.values():
+        found |= among(addresses)
+    return found
+
+
+def contracts_known(*, addresses: Collection[str]) -> set[str]:
+    """Those of `addresses` that are tokens of ours, or contracts that a signer rule names, on any network."""
+    found = set(Token.objects.filter(address__in=addresses).values_list("address", flat=True))
+    found |= set(SignerRule.objects.filter(to__in=addresses).values_list("to", flat=True))
+    found |= set(SignerRule.objects.filter(recipient__in=addresses).values_list("recipient", flat=True))
+    return found
+
+
+def asset_places(*, asset_ids: Collection[UUID]) -> dict[UUID, AssetPlace]:
+    """Where each asset lives; assets that live on no network are left out. Two queries."""
+    tokens = Token.objects.select_related("network").filter(asset_id__in=asset_ids)
+    places = {token.asset_id: AssetPlace(token.network, token) for token in tokens}
+    natives = Network.objects.filter(native_asset_id__in=asset_ids)
+    return places | {network.native_asset_id: AssetPlace(network, None) for network in natives}
+
+
+def attempt_hashes(*, transaction_ids: Sequence[UUID]) -> dict[UUID, str]:
+    """The hash of each transaction's newest attempt; those without one are left out. One query."""
+    rows = TransactionAttempt.objects.filter(transaction_id__in=transaction_ids).order_by("nonce", "number")
+    return dict(rows.values_list("transaction_id", "hash"))
 
 
 def transaction_get(*, transaction_id: UUID) -> OutboundTransaction:
@@ -147,6 +195,14 @@ def transactions_open_count(*, wallet_id: UUID) -> int:
         .exclude(state__in=[str(state) for state in TransactionState if state in FINAL])
         .count()
     )
+
+
+def gas_outstanding(*, wallet_id: UUID, network_id: UUID) -> int:
+    """Units of gas that a wallet's transactions may still burn: what was asked for and is not mined. One query."""
+    rows = OutboundTransaction.objects.filter(
+        wallet_id=wallet_id, network_id=network_id, state__in=sorted(OUTSTANDING)
+    )
+    return int(rows.aggregate(units=Sum("gas_limit"))["units"] or 0)
 
 
 def wallet_get(*, role: str) -> Wallet:

@@ -16,6 +16,7 @@ from apps.chain.domain import (
     fees_replacement,
 )
 from apps.chain.errors import NetworkHalted, RpcError, RpcUnavailable, SignerRefused
+from apps.chain.gates import gate_reason
 from apps.chain.models import (
     Network,
     OutboundTransaction,
@@ -28,6 +29,9 @@ from apps.chain.transitions import Moves, watch_poke
 from apps.core.errors import Retryable
 from apps.core.failpoints import reach
 from apps.core.work import Claim
+
+# How long what a gate holds back rests before it is asked again.
+GATE_SECONDS = 5.0
 
 
 def transaction_sign(claim: Claim[OutboundTransaction]) -> None:
@@ -52,6 +56,12 @@ def transaction_sign(claim: Claim[OutboundTransaction]) -> None:
     with claim.locked() as rows:
         for locked in rows:
             if locked.state == TransactionState.QUEUED:
+                # Only before the first signature: a replacement undoes nothing that is not out already.
+                closed = gate_reason(locked) if locked.next_attempt == AttemptKind.ORIGINAL else ""
+                if closed:
+                    OutboundTransaction.objects.filter(pk=locked.pk).update(reason=closed[:300])
+                    claim.wait([locked.pk], seconds=GATE_SECONDS)
+                    continue
                 moves = Moves()
                 _sign_locked(locked, network, wallet, fees, moves)
                 moves.publish()
@@ -100,7 +110,7 @@ def _sign_locked(
         except SignerRefused as refused:
             moves.move(row, TransactionState.FAILED, topic="transaction.failed", reason=str(refused)[:300])
             return
-        moves.move(row, TransactionState.SIGNED, nonce=nonce, next_attempt=AttemptKind.REPLACEMENT)
+        moves.move(row, TransactionState.SIGNED, nonce=nonce, next_attempt=AttemptKind.REPLACEMENT, reason="")
         return
     _outbid(row, network, wallet, market_fees, moves)
 

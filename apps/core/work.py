@@ -235,37 +235,38 @@ def _bury_lost(work: Work[T], suspect: sql.Composable, parameters: dict[str, Any
 
 def _work_on(claim: Claim[T]) -> None:
     work = claim.work
-    if work.perform is not None and not work.whole:
+    if work.perform is None:
+        _bisect(claim, claim.ids, _advance)
+    elif work.whole:
+        _bisect(claim, claim.ids, work.perform)
+    else:
         for pk in claim.ids:
             one = Claim(work, claim.token, [pk])
             _guarded(one, partial(work.perform, one))
-        return
-    _advance(claim, claim.ids)
 
 
-def _advance(claim: Claim[T], ids: list[Any]) -> None:
-    """One step for all of `ids`; on an error that is one row's fault, halve until it stands alone."""
+def _advance(part: Claim[T]) -> None:
+    """One transaction for all rows of `part`."""
+    work = part.work
+    with part.locked() as held:
+        # Between claim and lock somebody may have moved a row on: its step is no longer wanted.
+        rows = [row for row in held if row.state in work.states]  # type: ignore[attr-defined]
+        if rows and work.advance is not None:
+            work.advance(rows)
+        part.step([row.pk for row in held])
+        failpoints.reach(f"work.{work.name}.before_commit")
+    failpoints.reach(f"work.{work.name}.after_commit")
+
+
+def _bisect(claim: Claim[T], ids: list[Any], run: Callable[[Claim[T]], None]) -> None:
+    """`run` for all of `ids` at once; on an error that is one row's fault, halve until it stands alone."""
     work = claim.work
     part = Claim(work, claim.token, ids)
-
-    def run() -> None:
-        if work.perform is not None:
-            work.perform(part)
-            return
-        with part.locked() as held:
-            # Between claim and lock somebody may have moved a row on: its step is no longer wanted.
-            rows = [row for row in held if row.state in work.states]  # type: ignore[attr-defined]
-            if rows and work.advance is not None:
-                work.advance(rows)
-            part.step([row.pk for row in held])
-            failpoints.reach(f"work.{work.name}.before_commit")
-        failpoints.reach(f"work.{work.name}.after_commit")
-
     if len(ids) == 1:
-        _guarded(part, run)
+        _guarded(part, partial(run, part))
         return
     try:
-        run()
+        run(part)
     except Retryable as error:
         _fail(part, error)
         return
@@ -279,8 +280,8 @@ def _advance(claim: Claim[T], ids: list[Any]) -> None:
     else:
         return
     middle = len(ids) // 2
-    _advance(claim, ids[:middle])
-    _advance(claim, ids[middle:])
+    _bisect(claim, ids[:middle], run)
+    _bisect(claim, ids[middle:], run)
 
 
 def _guarded(claim: Claim[T], run: Callable[[], None]) -> None:

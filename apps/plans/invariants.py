@@ -42,16 +42,20 @@ def slots_one_outcome() -> Finding:
     return Finding(bad, {"slots": total, "final": final})
 
 
-@invariant("holds match open slots")
-def holds_match_slots() -> Finding:
-    """Per person and asset: what is held is the sum of the amounts of reserved and batched slots, to the unit."""
+@invariant("holds match open slots and withdrawals")
+def holds_match() -> Finding:
+    """Per person and asset: held is the sum of reserved and batched slots and of open withdrawals, to the unit."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            WITH wanted AS (
-                SELECT s.owner_id, m.sold_asset_id AS asset_id, sum(s.amount_units) AS units
+            WITH promised AS (
+                SELECT s.owner_id, m.sold_asset_id AS asset_id, s.amount_units AS units
                 FROM plans_slot s JOIN providers_market m ON m.id = s.market_id
-                WHERE s.state IN ('reserved', 'batched') GROUP BY 1, 2
+                WHERE s.state IN ('reserved', 'batched')
+                UNION ALL
+                SELECT user_id, asset_id, amount_units FROM withdrawals_withdrawal WHERE closed_at IS NULL
+            ), wanted AS (
+                SELECT owner_id, asset_id, sum(units) AS units FROM promised GROUP BY 1, 2
             ), held AS (
                 SELECT owner_id, asset_id, balance_units AS units FROM ledger_account WHERE kind = 'held'
             )
@@ -62,7 +66,7 @@ def holds_match_slots() -> Finding:
             """,
             [_LIMIT],
         )
-        bad = [f"person {r[0]}, asset {r[1]}: slots want {r[2]}, held {r[3]}" for r in cursor]
+        bad = [f"person {r[0]}, asset {r[1]}: slots and withdrawals want {r[2]}, held {r[3]}" for r in cursor]
         cursor.execute("SELECT count(*) FROM ledger_account WHERE kind = 'held'")
         accounts = cursor.fetchone()[0]
     return Finding(bad, {"held_accounts": accounts})

@@ -1,11 +1,11 @@
 """Reads: markets with everything a quote needs in one query, usable routes, the latest prices."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from apps.core.api.pagination import Page, PageQuery, keyset_page
 from apps.core.errors import NotFound, Terminal
@@ -247,3 +247,46 @@ def _feed(asset: Asset) -> FeedSpec | None:
         quote_currency=feed.quote_currency,
         max_age_seconds=feed.max_age_seconds,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class GasPrice:
+    """What gas costs, as stored last: `ratio` is units of an asset per wei, `price_units` wei per unit of gas."""
+
+    ratio: Ratio
+    price_units: int
+    refreshed_at: datetime
+
+
+def gas_price_latest(*, asset_id: UUID, network_id: UUID) -> GasPrice | None:
+    """The newest stored price of gas in an asset, from any open market that has it; None when there is none.
+
+    Gas in the native coin is gas: then any market of the network tells what a unit costs. Two queries at most.
+    """
+    snapshots = PriceSnapshot.objects.select_related("market__network").filter(
+        market__enabled=True, market__network_id=network_id
+    )
+    native = snapshots.filter(market__network__native_asset_id=asset_id).order_by("-refreshed_at").first()
+    if native is not None:
+        return GasPrice(Ratio(1, 1), native.gas_price_units, native.refreshed_at)
+    row = (
+        snapshots.filter(Q(market__sold_asset_id=asset_id) | Q(market__bought_asset_id=asset_id))
+        .order_by("-refreshed_at", "pk")
+        .first()
+    )
+    if row is None:
+        return None
+    ratio = Ratio(row.gas_numerator, row.gas_denominator)
+    if row.market.sold_asset_id != asset_id:
+        # Bought per native = (bought per sold) x (sold per native).
+        ratio = Ratio(ratio.numerator * row.numerator, ratio.denominator * row.denominator)
+    return GasPrice(ratio, row.gas_price_units, row.refreshed_at)
+
+
+def contracts_used(*, addresses: Collection[str]) -> set[str]:
+    """Those of `addresses` that are contracts we trade with or read prices from, on any network."""
+    found: set[str] = set()
+    for column in ("router_address", "factory_address", "quoter_address"):
+        found |= set(Venue.objects.filter(**{f"{column}__in": addresses}).values_list(column, flat=True))
+    feeds = PriceFeed.objects.filter(aggregator_address__in=addresses)
+    return found | set(feeds.values_list("aggregator_address", flat=True))

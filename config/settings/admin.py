@@ -61,6 +61,14 @@ UNFOLD: dict[str, Any] = {
                 ],
             },
             {
+                "title": "Withdrawing",
+                "items": [
+                    _item("Withdrawals", "outbound", "withdrawals_withdrawal"),
+                    _item("Withdrawal rules", "rule", "withdrawals_withdrawalrule"),
+                    _item("Destinations", "contacts", "withdrawals_withdrawaldestination"),
+                ],
+            },
+            {
                 "title": "Chain",
                 "items": [
                     _item("Networks", "lan", "chain_network"),

@@ -103,6 +103,9 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024
 
 # Live plans (active or paused) that one person may have.
 PLANS_PER_PERSON = 100
+# How long a new withdrawal destination rests before it may be used: time to notice a stolen key.
+WITHDRAWAL_DESTINATION_WAIT_SECONDS = 24 * 3_600
+WITHDRAWAL_DESTINATIONS_PER_PERSON = 50
 
 # Deposits are collected when they are worth this many times the gas that collecting them burns.
 SWEEP_FACTOR = env.integer("SWEEP_FACTOR", default=20)

@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], list[dict[str, Any]]]]]:
-    from tests.bench import api, claiming, engine, ledger, mainjob, scan
+    from tests.bench import api, claiming, engine, ledger, mainjob, scan, withdrawals
 
     runs = 1 if quick else RUNS
 
@@ -100,6 +100,7 @@ def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], li
         )
     )
     if not quick:
+        found.append(("withdrawals", with_roles(lambda: withdrawals.run(stack, count=1_000, runs=runs))))
         found.insert(0, ("ledger", ledger.run))
         found.append(("scan", scan.run))
     return found

@@ -18,12 +18,20 @@ from apps.chain.services.reads import (
     calls_at_head_read,
     calls_read,
     fees_read,
+    gas_estimates_read,
+    max_fee_read,
     native_balance_read,
     native_balances_read,
     token_balance_read,
     token_balances_read,
 )
-from apps.chain.services.transactions import transaction_cancel, transaction_request, transaction_retry
+from apps.chain.services.transactions import (
+    Intent,
+    transaction_cancel,
+    transaction_request,
+    transaction_retry,
+    transactions_request,
+)
 from apps.chain.services.wallets import (
     deposit_wallet_open,
     signer_rule_allow,
@@ -33,11 +41,11 @@ from apps.chain.services.wallets import (
 )
 
 __all__ = [
-    "AnswerTooLarge", "BalanceAsk", "Call", "CallReverted", "Header", "HeldBlock", "Movement", "Reading",
+    "AnswerTooLarge", "BalanceAsk", "Call", "CallReverted", "Header", "HeldBlock", "Intent", "Movement", "Reading",
     "balances_read", "block_number_read", "block_read", "blocks_read", "calls_at_head_read", "calls_read",
-    "deposit_wallet_open", "endpoint_add", "fees_read", "movements_read", "native_balance_read",
-    "native_balances_read", "network_create", "network_halt", "network_resume", "receipts_read",
-    "signer_rule_allow", "token_balance_read", "token_balances_read", "token_register", "traces_offered",
-    "transaction_cancel", "transaction_request", "transaction_retry", "transactions_book", "wallet_cap_set",
-    "wallet_create", "wallet_import",
+    "deposit_wallet_open", "endpoint_add", "fees_read", "gas_estimates_read", "max_fee_read", "movements_read",
+    "native_balance_read", "native_balances_read", "network_create", "network_halt", "network_resume",
+    "receipts_read", "signer_rule_allow", "token_balance_read", "token_balances_read", "token_register",
+    "traces_offered", "transaction_cancel", "transaction_request", "transaction_retry", "transactions_book",
+    "transactions_request", "wallet_cap_set", "wallet_create", "wallet_import",
 ]  # fmt: skip

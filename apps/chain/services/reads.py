@@ -60,6 +60,26 @@ def calls_at_head_read(
     return _ask(network_id, act)
 
 
+def gas_estimates_read(*, network_id: UUID, calls: Sequence[Call]) -> list[int | CallReverted]:
+    """`eth_estimateGas` of each of `calls` at the head, in one request: units of gas, or that it would revert.
+
+    Raises `RpcUnavailable` when no endpoint answered or the node could not say.
+    """
+    if not calls:
+        return []
+
+    def act(endpoint: Endpoint) -> list[int | CallReverted]:
+        answers = endpoint.batch([("eth_estimateGas", call_params(call, "latest")[:1]) for call in calls])
+        return [_gas_result(answer) for answer in answers]
+
+    return _ask(network_id, act)
+
+
+def max_fee_read(*, network_id: UUID) -> int:
+    """What a unit of gas may cost a transaction that is signed now, in wei; `Retryable` when over the cap."""
+    return market.fees_market(Network.objects.get(pk=network_id)).max_fee_units
+
+
 def native_balance_read(*, network_id: UUID, address: str, block: int | str = "latest") -> int:
     """The native balance of an address at `block`, in base units."""
     return _ask(
@@ -137,12 +157,22 @@ def _block(block: int | str) -> str:
     return hex(block) if isinstance(block, int) else block
 
 
+def _gas_result(answer: object) -> int | CallReverted:
+    if isinstance(answer, RpcError):
+        return _reverted(answer)
+    return quantity(answer)
+
+
+def _reverted(error: RpcError) -> CallReverted:
+    if error.data or error.code == _REVERT_CODE or "revert" in error.message.lower():
+        return CallReverted(abi.revert_reason(error.data), error.data)
+    raise error
+
+
 def call_result(answer: object) -> bytes | CallReverted:
     """A batch's answer to `eth_call`; raises the node's `RpcError` when it is not a revert."""
     if isinstance(answer, RpcError):
-        if answer.data or answer.code == _REVERT_CODE or "revert" in answer.message.lower():
-            return CallReverted(abi.revert_reason(answer.data), answer.data)
-        raise answer
+        return _reverted(answer)
     if not isinstance(answer, str) or not answer.startswith("0x"):
         raise EndpointFailure("malformed call result")
     try:

@@ -1,5 +1,7 @@
 """Intents: asking for a transaction, giving it up, digging it up."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +13,21 @@ from apps.chain.models import OutboundTransaction
 from apps.chain.transitions import SIGN, Moves
 from apps.core import doorbell, work
 from apps.core.errors import Conflict, NotFound
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Intent:
+    """What a transaction is to do. `value_units` is in wei; `notify` a doorbell rung at every change of state."""
+
+    network_id: UUID
+    wallet_id: UUID
+    to: str
+    data: str
+    gas_limit: int
+    purpose: str
+    reference: str
+    value_units: int = 0
+    notify: str = ""
 
 
 def transaction_request(
@@ -30,26 +47,55 @@ def transaction_request(
     `value_units` is in wei. `reference` is unique: asking again with the same content returns the existing
     transaction, with other content raises `Conflict`. `notify` is a doorbell rung at every change of state.
     """
-    content: dict[str, Any] = {
-        "network_id": network_id,
-        "wallet_id": wallet_id,
-        "to": to.lower(),
-        "data": (data or "0x").lower(),
-        "value_units": value_units,
-        "gas_limit": gas_limit,
-        "purpose": purpose,
+    intent = Intent(
+        network_id=network_id,
+        wallet_id=wallet_id,
+        to=to,
+        data=data,
+        gas_limit=gas_limit,
+        purpose=purpose,
+        reference=reference,
+        value_units=value_units,
+        notify=notify,
+    )
+    return transactions_request(intents=[intent])[reference]
+
+
+def transactions_request(*, intents: Sequence[Intent]) -> dict[str, OutboundTransaction]:
+    """Like `transaction_request` for many at once, by reference: two statements whatever their number."""
+    contents = {intent.reference: _content(intent) for intent in intents}
+    wanted = {
+        intent.reference: OutboundTransaction(
+            reference=intent.reference, notify=intent.notify, **contents[intent.reference]
+        )
+        for intent in intents
     }
-    wanted = OutboundTransaction(reference=reference, notify=notify, **content)
-    # Inserted without looking first: two callers at once end with one row.
-    OutboundTransaction.objects.bulk_create([wanted], ignore_conflicts=True)
-    row = OutboundTransaction.objects.get(reference=reference)
-    if row.pk != wanted.pk:
+    # Inserted without looking first: two callers at once end with one row. In one order, so that they do not
+    # wait for each other in a circle.
+    OutboundTransaction.objects.bulk_create(
+        [wanted[reference] for reference in sorted(wanted)], ignore_conflicts=True
+    )
+    found = {row.reference: row for row in OutboundTransaction.objects.filter(reference__in=list(wanted))}
+    for reference, content in contents.items():
+        row = found[reference]
         differing = [name for name, value in content.items() if getattr(row, name) != value]
         if differing:
             raise Conflict("reference_reused", f"Transaction {reference} exists with another {differing[0]}.")
-        return row
-    doorbell.ring(SIGN)
-    return row
+    if any(found[reference].pk == wanted[reference].pk for reference in wanted):
+        doorbell.ring(SIGN)
+    return found
+
+
+def _content(intent: Intent) -> dict[str, Any]:
+    return {
+        "network_id": intent.network_id,
+        "wallet_id": intent.wallet_id,
+        "to": intent.to.lower(),
+        "data": (intent.data or "0x").lower(),
+        "value_units": intent.value_units,
+        "gas_limit": intent.gas_limit,
+        "purpose": intent.purpose,
+    }
 
 
 def transaction_cancel(*, transaction_id: UUID) -> OutboundTransaction:
