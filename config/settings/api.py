@@ -23,6 +23,7 @@ REST_FRAMEWORK: dict[str, Any] = {
 
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
+        "DepositKind": "apps.deposits.domain.DepositKind",
         "PlanState": "apps.plans.models.PlanState",
         "SlotState": "apps.plans.models.SlotState",
     },

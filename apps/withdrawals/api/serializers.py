@@ -80,7 +80,7 @@ class DestinationSerializer(serializers.Serializer[WithdrawalDestination]):
     created_at = InstantField()
 
 
-class WhySerializer(serializers.Serializer[Any]):
+class WithdrawalWhySerializer(serializers.Serializer[Any]):
     code = serializers.CharField(
         help_text="Stable: inside, flat, gas, gas_paid, approval, daily_limit, hourly_limit."
     )
@@ -108,7 +108,7 @@ class WithdrawalQuoteSerializer(serializers.Serializer[Any]):
     def get_remaining_today(self, quote: Any) -> str:
         return str(self.context["remaining"])
 
-    @extend_schema_field(WhySerializer(many=True))
+    @extend_schema_field(WithdrawalWhySerializer(many=True))
     def get_why(self, quote: Any) -> Any:
         return [*quote.why, *self.context["why"]]
 
