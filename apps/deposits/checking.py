@@ -218,10 +218,10 @@ def _without_state(found: _Findings, place: Place, part: list[Deposit], *, measu
 
 def booked_units(row: Deposit) -> int:
     """What must lie at the row's address: what the books have there, and what waits to be booked."""
-    held = Holding.objects.filter(address_id=row.address_id, asset_id=row.asset_id).first()
+    held = Holding.objects.filter(address_id=row.address_id, asset=row.asset).first()
     waiting = Deposit.objects.filter(
         address_id=row.address_id,
-        asset_id=row.asset_id,
+        asset=row.asset,
         state__in=[DepositState.SEEN, DepositState.CONFIRMING, DepositState.IGNORED],
     )
     return (int(held.units) if held else 0) + sum(units_of(one) for one in waiting)

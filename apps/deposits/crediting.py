@@ -149,7 +149,7 @@ def credits_post(rows: Sequence[Deposit], names: notices.Names) -> list[EventDra
 
 def units_of(row: Deposit) -> int:
     """What a deposit is worth in base units: what the balance grew by, or the announcement where no node knows."""
-    return row.amount_units if row.measured_units is None else row.measured_units
+    return int(row.amount_units if row.measured_units is None else row.measured_units)
 
 
 def verdicts(rows: Sequence[Deposit]) -> dict[UUID, str]:

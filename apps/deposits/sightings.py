@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -97,7 +98,7 @@ def sightings_record(network_id: UUID, sightings: Sequence[Sighting]) -> int:
     """
     if not sightings:
         return 0
-    columns = {
+    columns: dict[str, Any] = {
         "network": network_id,
         "now": clock.now(),
         "ids": uuid7_many(len(sightings)),

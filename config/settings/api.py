@@ -26,6 +26,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "DepositKind": "apps.deposits.domain.DepositKind",
         "PlanState": "apps.plans.models.PlanState",
         "SlotState": "apps.plans.models.SlotState",
+        # Plans' schedules: named, since deposits have a kind too.
+        "KindEnum": ["hourly", "daily", "weekly", "monthly", "cron"],
+        "DepositState": "apps.deposits.domain.DepositState",
+        "DepositKind": "apps.deposits.domain.DepositKind",
     },
     "TITLE": "Tranche API",
     "DESCRIPTION": (

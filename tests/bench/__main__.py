@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], list[dict[str, Any]]]]]:
-    from tests.bench import api, claiming, engine, ledger, mainjob, scan, withdrawals
+    from tests.bench import api, claiming, deposits, engine, ledger, mainjob, scan, withdrawals
 
     runs = 1 if quick else RUNS
 
@@ -73,6 +73,10 @@ def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], li
             lambda: claiming.run(
                 stack, idle=2_000 if quick else 99_000, due=200 if quick else 1_000, runs=runs
             ),
+        ),
+        (
+            "deposits",
+            lambda: deposits.run(count=200 if quick else deposits.DEPOSITS, runs=runs),
         ),
         ("engine", with_roles(lambda: engine.run(stack, items=500 if quick else 20_000, runs=runs))),
         (

@@ -24,9 +24,10 @@ def test_quick_benchmarks_run_and_write_their_rows(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(out.read_text())
     keys = {"name", "ours", "baseline", "floor", "unit", "ratio", "goal", "met", "runs"}
-    assert [set(row) for row in rows] == [keys] * 11
+    assert [set(row) for row in rows] == [keys] * 12
     assert [row["name"].split(" ")[0].rstrip(":") for row in rows] == [
         "claiming",
+        "crediting",
         "engine",
         *["main"] * 4,
         "worker",

@@ -117,3 +117,25 @@ def test_headers_that_a_reader_still_needs_are_kept(chain: Chain) -> None:
     chain.node.mine(blocks=200)
     chain.watch(times=2)
     assert not Block.objects.filter(number=oldest).exists()
+
+
+def test_a_resumed_network_forgets_its_headers_and_takes_them_anew(chain: Chain) -> None:
+    """Marked as orphaned they would say that the chain took back what nobody has looked at yet."""
+    from apps.chain.models import Block
+
+    _blocks(chain, 40)
+    chain.watch()
+    held = list(Block.objects.order_by("number").values_list("number", "hash"))
+    services.network_halt(network_id=chain.network.pk, reason="drill")
+    chain.node.reorg(depth=3)
+
+    services.network_resume(network_id=chain.network.pk)
+
+    assert not Block.objects.exists()
+    chain.watch(2)
+    anew = dict(Block.objects.values_list("number", "hash"))
+    assert min(anew) == held[0][0]
+    assert [number for number, block_hash in held if anew[number] != block_hash] == [
+        number for number, _ in held[-3:]
+    ]
+    assert not Block.objects.filter(orphaned_at__isnull=False).exists()

@@ -365,3 +365,25 @@ def test_depths_count_due_leased_and_buried() -> None:
 
     assert work.depths()["core.probe"] == {"due": 2, "leased": 2, "buried": 1}
     assert work.due_names() == ["core.probe"]
+
+
+def test_a_whole_kind_gets_its_chunk_at_once_and_poison_stands_alone() -> None:
+    due = make(8)
+    sizes: list[int] = []
+
+    def perform(claim: Claim[WorkProbe]) -> None:
+        sizes.append(len(claim.ids))
+        with claim.locked() as rows:
+            close(rows)
+            claim.step([row.pk for row in rows])
+            if due[5] in claim.ids:
+                raise ValueError("poison")
+
+    whole: Work[WorkProbe] = Work("core.probe", WorkProbe, ("open",), perform=perform, whole=True, chunk=8)
+
+    assert work.drain(whole, budget_seconds=0) == 8
+
+    assert sizes == [8, 4, 4, 2, 1, 1, 2]
+    assert WorkProbe.objects.filter(state="closed").count() == 7
+    left = WorkProbe.objects.get(state="open")
+    assert (left.pk, left.attempts, left.last_error) == (due[5], 1, "ValueError: poison")

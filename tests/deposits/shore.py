@@ -46,7 +46,7 @@ class Shore:
         return user
 
     def address(self, person: User) -> str:
-        return deposit_address_open(user_id=person.pk).address
+        return str(deposit_address_open(user_id=person.pk).address)
 
     def allow(self, code: str, address: str, **rule: Any) -> Token:
         """Put a token on the allow-list and accept deposits of it, from the smallest amount on."""

@@ -76,13 +76,10 @@ def test_what_is_switched_off_is_not_offered(bank: Bank, ann: tuple[Any, ApiClie
     client = ann[1]
     Network.objects.update(halted_at=clock.now())
     assert client.get(ADDRESSES).json()["data"][0]["accepted"][0]["status"] == "halted"
-    for switch in (
-        lambda on: Token.objects.update(enabled=on),
-        lambda on: DepositRule.objects.update(enabled=on),
-    ):
-        switch(False)
+    for switched in (Token.objects, DepositRule.objects):
+        switched.update(enabled=False)
         assert client.get(ADDRESSES).json()["data"][0]["accepted"] == []
-        switch(True)
+        switched.update(enabled=True)
 
 
 def test_without_an_extended_key_it_says_so(bank: Bank, ann: tuple[Any, ApiClient], settings: Any) -> None:

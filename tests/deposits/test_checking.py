@@ -135,7 +135,7 @@ def test_a_state_that_no_node_has_any_more_is_covered_by_the_balance(shore: Shor
     )
     shore.node.mine(blocks=80)
     shore.watch(3)
-    tip = Block.objects.get(number=Network.objects.get().watched_block, orphaned_at__isnull=True)
+    tip = Block.objects.get(hash=Network.objects.get().watched_hash)
     shore.proxy.fault("pruned", keep=(tip.hash,))
 
     shore.due()

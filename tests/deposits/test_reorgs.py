@@ -7,7 +7,6 @@ from apps.accounts.models import User
 from apps.accounts.services import user_freeze
 from apps.chain.models import Network
 from apps.core import clock
-from apps.deposits import reorgs
 from apps.deposits.crediting import deposits_credit
 from apps.deposits.models import Deposit, Holding
 from apps.deposits.services import deposits_orphan, reorgs_follow
@@ -195,7 +194,7 @@ def test_a_credit_that_races_with_a_reorg_is_reversed(
     ann = shared.person()
     row = shared.confirming(ann, transaction="one")
     meet = Barrier(2)
-    facts, update = crediting._facts, reorgs.bulk.update
+    facts = crediting._facts
 
     def slow(rows: list[Deposit]) -> object:
         found = facts(rows)
@@ -218,7 +217,6 @@ def test_a_credit_that_races_with_a_reorg_is_reversed(
 
     states = shared.read(row).state, shared.balance(ann)
     assert states == (("reversed", 0) if locked else ("credited", USDC))
-    assert update is reorgs.bulk.update
     if not locked:
         monkeypatch.undo()
         # What was missed then is found by the recurring look.

@@ -96,7 +96,7 @@ class _DepositAmountField(serializers.Field):  # type: ignore[type-arg]
         return value
 
     def get_attribute(self, instance: Deposit) -> str | None:
-        units = getattr(instance, self.source)
+        units = getattr(instance, str(self.source))
         if units is None or instance.asset is None:
             return None
         return amount_format(units, decimals=instance.asset.decimals)
