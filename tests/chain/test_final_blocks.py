@@ -126,6 +126,7 @@ def test_a_resumed_network_forgets_its_headers_and_takes_them_anew(chain: Chain)
     _blocks(chain, 40)
     chain.watch()
     held = list(Block.objects.order_by("number").values_list("number", "hash"))
+    Network.objects.update(keep_from_block=held[-1][0])
     services.network_halt(network_id=chain.network.pk, reason="drill")
     chain.node.reorg(depth=3)
 

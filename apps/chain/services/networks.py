@@ -108,8 +108,7 @@ def network_resume(*, network_id: UUID) -> list[OutboundTransaction]:
     """Go on after a halt with the chain as the endpoints show it now; the held headers are let go.
 
     Final transactions are not touched. Those in the blocks that were let go (the ones to check by hand) are
-    returned. Open mined ones go through their receipts again. The headers are forgotten, not marked as orphaned:
-    nobody knows yet which of them the chain still has; they are taken anew from where they began.
+    returned. Open mined ones go through their receipts again.
     """
     with database.atomic():
         network = Network.objects.select_for_update(no_key=True).get(pk=network_id)
