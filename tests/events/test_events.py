@@ -135,21 +135,16 @@ def test_with_the_heads_lock_concurrent_publishers_continue_one_sequence() -> No
 def test_thousands_are_written_as_few_are() -> None:
     """By COPY from `COPY_FROM` on: the same rows, whatever the payload holds."""
     one, two, about = uuid7(), uuid7(), uuid7()
-    payload = {
-        "text": 'tab\t, line\n, quote ", backslash \\, \\N, \\t, NUL-like \\u0000, ünï€',
-        "none": None,
-        "n": [1, {}],
-    }
+    text = 'tab\t, line\n, quote ", backslash \\, \\N, \\t, NUL-like \\u0000, ünï€'
+    payload = {"text": text, "none": None, "n": [1, {}]}
     with transaction.atomic():
         events_publish([EventDraft("a.b", "person", one, payload, "deposit", about)])
     with transaction.atomic():
-        events_publish(
-            [
-                EventDraft("a.b", "person", (one, two)[n % 2], payload, "deposit", about)
-                for n in range(services.COPY_FROM)
-            ]
-            + [EventDraft("c.d", "person", one)]
-        )
+        many = [
+            EventDraft("a.b", "person", (one, two)[n % 2], payload, "deposit", about)
+            for n in range(services.COPY_FROM)
+        ]
+        events_publish([*many, EventDraft("c.d", "person", one)])
 
     written = Event.objects.filter(topic="a.b").values_list("payload", "object_type", "object_id").distinct()
     assert list(written) == [(payload, "deposit", about)]
