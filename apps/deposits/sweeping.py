@@ -26,7 +26,7 @@ from apps.core.errors import NotFound
 from apps.core.failpoints import reach
 from apps.core.work import Claim
 from apps.deposits.domain import SweepState
-from apps.deposits.models import DepositAddress, Holding, Sweep
+from apps.deposits.models import DepositAddress, DepositRule, Holding, Sweep
 from apps.deposits.sweep_booking import collector_of, sweep_book, top_up_book
 from apps.deposits.sweep_planning import NATIVE_GAS, OPEN_STATES, SWEEP, TOKEN_GAS_LIMIT
 
@@ -106,10 +106,7 @@ def _look(row: Sweep) -> _Seen:
 
 def _begin(row: Sweep, seen: _Seen, collector: Wallet) -> float | None:
     """Planned: send the transfer when the address can pay for it, else have gas brought first."""
-    busy = Sweep.objects.filter(
-        address_id=row.address_id, network_id=row.network_id, state__in=[S.FUNDING, S.SWEEPING]
-    )
-    if busy.exists():
+    if _busy(row):
         return POLL_SECONDS
     wallet = chain.deposit_wallet_open(address=row.address.address, index=row.address.index)
     booked = _held(row, row.asset_id)
@@ -132,6 +129,20 @@ def _begin(row: Sweep, seen: _Seen, collector: Wallet) -> float | None:
         return _top_up(row, wallet, HEADROOM * needed - gas_units, state=S.FUNDING)
     data = abi.call_data(TRANSFER, [collector.address, row.units])
     return _send(row, wallet, to=row.token.address, data=data, gas_limit=TOKEN_GAS_LIMIT)
+
+
+def _busy(row: Sweep) -> bool:
+    """Whether another sweep of the address is under way, or of the token where what arrives has to be measured.
+
+    Two of such a token in one block could not be told apart.
+    """
+    under_way = Sweep.objects.filter(network_id=row.network_id, state__in=[S.FUNDING, S.SWEEPING])
+    if under_way.filter(address_id=row.address_id).exists():
+        return True
+    rules = DepositRule.objects.select_for_update(no_key=True)
+    if not rules.filter(asset_id=row.asset_id, credit_measured=True):
+        return False
+    return under_way.filter(asset_id=row.asset_id).exists()
 
 
 def _held(row: Sweep, asset_id: UUID) -> int:

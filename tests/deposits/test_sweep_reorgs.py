@@ -1,0 +1,85 @@
+"""The whole way with the real lifecycle: seen, credited, collected; and a reorg in the middle of it."""
+
+import pytest
+
+from apps.chain.models import OutboundTransaction
+from apps.core.models import Asset
+from apps.deposits.domain import DepositState
+from apps.deposits.models import Deposit, DepositAddress, DepositRule, Sweep
+from apps.deposits.sweep_planning import sweeps_demand
+from apps.treasury.domain import DEPOSITS_REF
+from tests.deposits.collecting import ETHER, USDC, Place, place
+from tests.deposits.shore import Shore
+
+__all__ = ["place"]
+
+
+@pytest.fixture
+def shore(place: Place) -> Shore:
+    """The lifecycle's hands on the same chain and database."""
+    for code in ("USDC", "ETH"):
+        DepositRule.objects.create(asset_id=place.asset_id(code), minimum_units=1)
+    return Shore(
+        node=place.node,
+        proxy=None,  # type: ignore[arg-type]
+        network=place.network,
+        native=Asset.objects.get(code="ETH"),
+        deployment=place.maker.deployment,
+        contracts=place.maker.chain,
+        scanned=place.node.block_number(),
+    )
+
+
+@pytest.mark.parametrize("included_again", [False, True])
+def test_reorg_takes_a_credited_deposit_back_while_its_sweep_is_mined(
+    place: Place, shore: Shore, included_again: bool
+) -> None:
+    # given gas of the person's own at the address, credited long ago, and tokens credited just now
+    person = shore.person()
+    at = DepositAddress.objects.get(user=person)
+    place.send(at, "ETH", ETHER // 50)
+    shore.land()
+    place.node.mine(blocks=5)
+    block = place.send(at, "USDC", 1_000 * USDC)
+    raw = place.node.rpc.call("eth_getRawTransactionByHash", place.node.block(block)["transactions"][0])
+    shore.land()
+    place.watch()
+    row = Deposit.objects.get(asset_id=place.asset_id("USDC"))
+    assert (row.state, row.block_number) == (DepositState.CREDITED, block)
+    place.holds()
+    # and a transfer that is in a block, not final
+    sweeps_demand(asset_id=place.asset_id("USDC"), units=1)
+    place.sweep()
+    place.advance()
+    assert OutboundTransaction.objects.get(purpose="sweep").state == "mined"
+    place.holds()
+    # when the chain takes all of it back
+    depth = place.node.block_number() - block + 1
+    place.node.reorg(depth=depth, transactions=[(raw, 0)] if included_again else [])
+    place.node.mine()
+    place.watch()
+    shore.scanned = block - 1
+    shore.scan()
+    # then the books follow, and again at every step from here
+    place.holds()
+    for _ in range(6):
+        place.advance()
+        place.holds()
+    row.refresh_from_db()
+    if not included_again:
+        assert row.state == DepositState.REVERSED
+        place.finish()
+        assert Sweep.objects.get().state == "failed"
+        assert place.custody(place.hot.address, "USDC") == place.on_chain(place.hot.address, "USDC") == 0
+        return
+    # the transfer is final again before the deposit is credited anew, and waits for that
+    assert row.state == DepositState.SEEN
+    assert Sweep.objects.get().state == "sweeping"
+    shore.land()
+    place.finish()
+    place.holds()
+    row.refresh_from_db()
+    assert (row.state, row.sighting, Sweep.objects.get().state) == (DepositState.CREDITED, 2, "done")
+    assert place.custody(place.hot.address, "USDC") == place.on_chain(place.hot.address, "USDC") == 1_000 * USDC
+    assert place.custody(DEPOSITS_REF, "USDC") == 0
+    assert shore.balance(person, Asset.objects.get(code="USDC")) == 1_000 * USDC
