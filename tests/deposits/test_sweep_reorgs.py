@@ -80,6 +80,8 @@ def test_reorg_takes_a_credited_deposit_back_while_its_sweep_is_mined(
     place.holds()
     row.refresh_from_db()
     assert (row.state, row.sighting, Sweep.objects.get().state) == (DepositState.CREDITED, 2, "done")
-    assert place.custody(place.hot.address, "USDC") == place.on_chain(place.hot.address, "USDC") == 1_000 * USDC
+    assert (
+        place.custody(place.hot.address, "USDC") == place.on_chain(place.hot.address, "USDC") == 1_000 * USDC
+    )
     assert place.custody(DEPOSITS_REF, "USDC") == 0
     assert shore.balance(person, Asset.objects.get(code="USDC")) == 1_000 * USDC
