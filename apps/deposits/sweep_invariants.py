@@ -1,18 +1,10 @@
-"""What must always hold of what lies at deposit addresses and is collected from them."""
+"""What must always hold of collecting."""
 
 from django.db import connection
 
 from apps.core.invariants import Finding, invariant
 
 _SHOWN = 50
-
-_HOLDINGS = """
-SELECT coalesce(held.asset_id, account.asset_id), coalesce(held.units, 0), coalesce(-account.balance_units, 0)
-FROM (SELECT asset_id, sum(units) AS units FROM deposits_holding GROUP BY asset_id) AS held
-FULL JOIN (SELECT asset_id, balance_units FROM ledger_account WHERE kind = 'custody' AND ref = 'deposits') AS account
-    ON account.asset_id = held.asset_id
-WHERE coalesce(held.units, 0) <> coalesce(-account.balance_units, 0) LIMIT %(shown)s
-"""
 
 # A sweep that is done moved what its journal says, once; one that is not has none.
 _SWEEPS = """
@@ -27,15 +19,6 @@ WHERE (sweep.state = 'done') <> (journal.id IS NOT NULL)
     OR (sweep.state = 'done' AND sweep.units IS DISTINCT FROM entry.units)
 ORDER BY sweep.id LIMIT %(shown)s
 """
-
-
-@invariant("deposits.holdings_equal_custody")
-def holdings_equal_custody() -> Finding:
-    """Per asset: what the books say lies at each deposit address adds up to the custody account they share."""
-    with connection.cursor() as cursor:
-        cursor.execute(_HOLDINGS, {"shown": _SHOWN})
-        rows = cursor.fetchall()
-    return Finding([f"asset {row[0]}: holdings {row[1]}, custody {row[2]}" for row in rows])
 
 
 @invariant("deposits.sweeps_booked_once")

@@ -22,7 +22,14 @@ from apps.chain.kinds import SEND_WORK, SIGN_WORK, WATCH_WORK
 from apps.chain.models import Network, NetworkWatch, OutboundTransaction, RpcEndpoint, Wallet
 from apps.core import clock, partitions, work
 from apps.core.invariants import run_all
-from apps.deposits.domain import DepositKind, DepositState
+from apps.deposits.domain import (
+    CREDIT_KIND,
+    REVERSAL_KIND,
+    DepositKind,
+    DepositState,
+    credit_reference,
+    reversal_reference,
+)
 from apps.deposits.holdings import holdings_move
 from apps.deposits.kinds import SWEEP_WORK
 from apps.deposits.models import Deposit, DepositAddress, DepositRule, Holding, Scan, Sweep
@@ -53,7 +60,6 @@ class Place:
     node: Anvil
     maker: Market
     travel: Callable[..., int]
-    deposits: int = 0
     odd_address: str = ""
     addresses: list[DepositAddress] = field(default_factory=list)
 
@@ -143,22 +149,27 @@ class Place:
         custody = AccountKey(AccountKind.CUSTODY, row.asset_id, ref=DEPOSITS_REF)
         available = AccountKey(AccountKind.AVAILABLE, row.asset_id, owner_id=row.user_id)
         units = sign * row.amount_units
-        self.deposits += 1
+        row.refresh_from_db()
+        kind = CREDIT_KIND if sign > 0 else REVERSAL_KIND
+        reference = (credit_reference if sign > 0 else reversal_reference)(row.pk, row.sighting)
         with transaction.atomic():
             holdings_move({(row.address_id, row.asset_id): units})
             accounts = accounts_open(keys=[custody, available])
             journals_post(
                 drafts=[
                     JournalDraft(
-                        "deposit",
-                        f"deposit:{row.pk}:{self.deposits}",
+                        kind,
+                        reference,
                         (Posting(accounts[custody], -units), Posting(accounts[available], units)),
                     )
                 ]
             )
             credited = row.amount_units if sign > 0 else 0
             state = DepositState.CREDITED if sign > 0 else DepositState.REVERSED
-            Deposit.objects.filter(pk=row.pk).update(state=state, credited_units=credited)
+            credited_at = clock.now() if sign > 0 else None
+            Deposit.objects.filter(pk=row.pk).update(
+                state=state, credited_units=credited, credited_at=credited_at
+            )
 
     def due(self) -> None:
         """Whatever waits for its next try may have it now, whoever held it."""

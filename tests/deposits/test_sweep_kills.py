@@ -9,11 +9,16 @@ import pytest
 from django.db import connection
 
 from apps.chain.models import OutboundTransaction
+from apps.core import clock, work
 from apps.deposits.models import Sweep
 from apps.deposits.sweep_planning import sweeps_plan
 from apps.ledger.models import Journal
+from apps.plans.kinds import BATCH, RESERVE
+from apps.plans.models import Batch
 from apps.treasury.domain import DEPOSITS_REF
 from tests.deposits.collecting import USDC, Place, place
+from tests.plans.support import outcomes
+from tests.plans.test_pauses import depositor, rounds
 
 __all__ = ["place"]
 
@@ -26,8 +31,10 @@ from apps.deposits.kinds import SWEEP_WORK
 from apps.deposits.sweep_planning import sweeps_plan
 from apps.treasury.reserves import reserves_check
 from apps.treasury.services import gas_book
+from apps.plans.kinds import PRICE
 {
     "sweep": lambda: work.drain(SWEEP_WORK, budget_seconds=0), "gas": gas_book, "reserves": reserves_check,
+    "price": lambda: work.drain(PRICE, budget_seconds=0),
 }[sys.argv[1]]()
 """
 
@@ -120,5 +127,22 @@ def test_killed_while_reserves_are_looked_at_nothing_is_lost(place: Place, tmp_p
     ready(place, "sweeping")
     assert run("reserves", tmp_path, "treasury.reserves.before_commit") == -9
     assert run("reserves", tmp_path) == 0
+    place.finish()
+    place.holds()
+
+
+@pytest.mark.slow
+def test_killed_while_a_batch_begins_to_wait_it_has_its_units_collected_once(
+    place: Place, tmp_path: Path
+) -> None:
+    platform, plan = depositor(place, usdc=1_000)
+    for step in (RESERVE, BATCH):
+        work.drain(step, budget_seconds=0)
+    assert run("price", tmp_path, "plans.price.collection_awaited") == -9
+    assert not Sweep.objects.exists()
+    Batch.objects.update(leased_until=clock.now())
+    assert rounds(place, platform, until="settled")[-1] == ("settled", "")
+    assert outcomes(plan) == [(1, "settled", "filled")]
+    assert Sweep.objects.count() == 1
     place.finish()
     place.holds()

@@ -346,7 +346,7 @@ def test_reorg_that_takes_the_deposit_back_while_its_sweep_is_in_flight(
     place.credit(row, sign=-1)
     if included_again:
         row.refresh_from_db()
-        row.state, row.block_hash = "seen", str(place.node.block(block)["hash"])
+        row.state, row.sighting, row.block_hash = "seen", 2, str(place.node.block(block)["hash"])
         row.save()
     place.watch()
     place.holds()
