@@ -55,7 +55,8 @@ def test_reorg_takes_a_credited_deposit_back_while_its_sweep_is_mined(
     place.holds()
     # when the chain takes all of it back
     depth = place.node.block_number() - block + 1
-    place.node.reorg(depth=depth, transactions=[(raw, 0)] if included_again else [])
+    # One block later than before: the same block in the same second would have the same hash.
+    place.node.reorg(depth=depth, transactions=[(raw, 1)] if included_again else [])
     place.node.mine()
     place.watch()
     shore.scanned = block - 1

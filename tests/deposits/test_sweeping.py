@@ -341,12 +341,13 @@ def test_reorg_that_takes_the_deposit_back_while_its_sweep_is_in_flight(
     place.holds()
     # when the last blocks are replaced by others, with or without the deposit
     depth = place.node.block_number() - block + 1
-    place.node.reorg(depth=depth, transactions=[(raw, 0)] if included_again else [])
+    place.node.reorg(depth=depth, transactions=[(raw, 1)] if included_again else [])
     place.node.mine()
     place.credit(row, sign=-1)
     if included_again:
         row.refresh_from_db()
-        row.state, row.sighting, row.block_hash = "seen", 2, str(place.node.block(block)["hash"])
+        row.state, row.sighting, row.block_number = "seen", 2, block + 1
+        row.block_hash = str(place.node.block(block + 1)["hash"])
         row.save()
     place.watch()
     place.holds()
