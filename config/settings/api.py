@@ -30,6 +30,7 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
         "KindEnum": ["hourly", "daily", "weekly", "monthly", "cron"],
         "DepositState": "apps.deposits.domain.DepositState",
         "DepositKind": "apps.deposits.domain.DepositKind",
+        "ReservesVerdict": "apps.treasury.models.Verdict",
     },
     "TITLE": "Tranche API",
     "DESCRIPTION": (
