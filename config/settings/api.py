@@ -23,7 +23,6 @@ REST_FRAMEWORK: dict[str, Any] = {
 
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
-        "DepositKind": "apps.deposits.domain.DepositKind",
         "PlanState": "apps.plans.models.PlanState",
         "SlotState": "apps.plans.models.SlotState",
         # Plans' schedules: named, since deposits have a kind too.

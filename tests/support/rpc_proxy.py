@@ -209,17 +209,17 @@ class RpcProxy:
         wanted = call["params"][0]
         blocks = int(wanted.get("toBlock", "0x0"), 16) - int(wanted.get("fromBlock", "0x0"), 16) + 1
         refusals = {
-            "logs_cap": lambda limit: (len(found) > limit, f"query returned more than {limit} results"),
-            "logs_range": lambda limit: (blocks > limit, f"eth_getLogs is limited to a {limit} range"),
+            "logs_cap": (len(found), "query returned more than {} results"),
+            "logs_range": (blocks, "eth_getLogs is limited to a {} range"),
         }
-        for kind, judge in refusals.items():
+        for kind, (size, words) in refusals.items():
             with self._lock:
                 limit = next((fault.offset for fault in self._faults if fault.kind == kind), None)
-            if limit is None or not judge(limit)[0]:
+            if limit is None or size <= limit:
                 continue
             self._take(method, frozenset({kind}))
             answer.pop("result")
-            answer["error"] = {"code": -32005, "message": judge(limit)[1]}
+            answer["error"] = {"code": -32005, "message": words.format(limit)}
             return True
         if fault := self._take(method, frozenset({"logs_drop"})):
             answer["result"] = found[: fault.offset]

@@ -1,6 +1,7 @@
 """The monitor on nodes that lie, lag, fork, forget, refuse, or time out; and reorgs."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -339,10 +340,10 @@ def test_a_reorg_while_the_blocks_are_read_lets_them_go(
     _paid(monitor)
     monitor.watch()
     before = monitor.row.next_block
-    read = scanning.movements_read
+    read = chain_services.movements_read
 
-    def read_then_reorg(**options: object) -> object:
-        answer = read(**options)  # type: ignore[arg-type]
+    def read_then_reorg(**options: Any) -> Any:
+        answer = read(**options)
         monkeypatch.setattr(scanning, "movements_read", read)
         monitor.chain.node.reorg(depth=2)
         monitor.fill(1)
@@ -405,10 +406,10 @@ def test_a_monitor_whose_lease_was_taken_over_writes_nothing(
 
     _paid(monitor)
     monitor.watch()
-    read = scanning.movements_read
+    read = chain_services.movements_read
 
-    def read_slowly(**options: object) -> object:
-        answer = read(**options)  # type: ignore[arg-type]
+    def read_slowly(**options: Any) -> Any:
+        answer = read(**options)
         monkeypatch.setattr(scanning, "movements_read", read)
         with connection.cursor() as cursor:
             cursor.execute("UPDATE deposits_scan SET leased_until = clock_timestamp() - interval '1 second'")

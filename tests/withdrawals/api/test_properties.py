@@ -28,10 +28,10 @@ from apps.core.errors import DomainError
 from apps.events.models import Event
 from apps.ledger.domain import AccountKind
 from apps.withdrawals import services
-from apps.withdrawals.approving import state_after_confirmation
 from apps.withdrawals.domain import CANCELLABLE, FINAL, TRANSITIONS, Reason, WithdrawalState
 from apps.withdrawals.models import Withdrawal, WithdrawalRule
 from apps.withdrawals.moves import withdrawals_move
+from apps.withdrawals.requesting import state_after_confirmation
 from apps.withdrawals.sending import _Outlook, _send
 from apps.withdrawals.settling import withdrawals_settle
 from tests.withdrawals.api.conftest import OUTSIDE, USDC, Office
@@ -208,6 +208,7 @@ class Life(RuleBasedStateMachine):
         from apps.core import clock
 
         row = Withdrawal.objects.get(pk=pk)
+        assert row.transaction_id is not None
         item = OutboundTransaction.objects.get(pk=row.transaction_id)
         mined = end in ("confirmed", "reverted")
         logs: list[dict[str, Any]] = []
