@@ -136,26 +136,18 @@ class Endpoint:
         An answer that is an error comes back as `RpcError`. Raises `EndpointFailure`, and `AnswerTooLarge` when the
         node (or we) found that too much was asked for.
         """
+        return results(self.fetch(calls), count=len(calls))
+
+    def fetch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> bytes:
+        """The first half of `read`: the answer as it came."""
         bodies = [
             {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
             for number, (method, params) in enumerate(calls)
         ]
-        content = self._transport(lambda: self._post(orjson.dumps(bodies if len(bodies) > 1 else bodies[0])))
-        answer = _decoded(content)
-        del content
-        if isinstance(answer, dict) and len(bodies) > 1:
-            _refusal(answer)  # a batch that was refused as a whole
-            raise EndpointFailure("batch answered with a single object")
-        answers = {
-            one.get("id"): one
-            for one in (answer if isinstance(answer, list) else [answer])
-            if isinstance(one, dict)
-        }
-        if len(answers) != len(bodies) or (len(bodies) > 1 and set(answers) != set(range(len(bodies)))):
-            raise EndpointFailure("batch answered incompletely" if answers else "answer is not JSON-RPC")
-        if len(bodies) == 1:
-            return [_refusal(next(iter(answers.values())))]
-        return [_refusal(answers[number]) for number in range(len(bodies))]
+        content: bytes = self._transport(
+            lambda: self._post(orjson.dumps(bodies if len(bodies) > 1 else bodies[0]))
+        )
+        return content
 
     def _post(self, body: bytes) -> bytes:
         """The body of an answer, bounded in size and time. A refusal with status 400 may hold a JSON-RPC error."""
@@ -206,6 +198,24 @@ class Endpoint:
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeWarning):
             failure = EndpointFailure("answer is not JSON-RPC")
         raise failure
+
+
+def results(content: bytes, *, count: int) -> list[Any]:
+    """The second half of `read`: the results of `count` calls, in their order."""
+    answer = _decoded(content)
+    if isinstance(answer, dict) and count > 1:
+        _refusal(answer)  # a batch that was refused as a whole
+        raise EndpointFailure("batch answered with a single object")
+    answers = {
+        one.get("id"): one
+        for one in (answer if isinstance(answer, list) else [answer])
+        if isinstance(one, dict)
+    }
+    if len(answers) != count or (count > 1 and set(answers) != set(range(count))):
+        raise EndpointFailure("batch answered incompletely" if answers else "answer is not JSON-RPC")
+    if count == 1:
+        return [_refusal(next(iter(answers.values())))]
+    return [_refusal(answers[number]) for number in range(count)]
 
 
 def _decoded(content: bytes) -> Any:

@@ -10,12 +10,13 @@ import logging
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from apps.chain import abi, failover, traces
-from apps.chain.client import BATCH, Endpoint, hash32, header, quantity
+from apps.chain.client import BATCH, Endpoint, hash32, header, quantity, results
 from apps.chain.domain import Header, HeldBlock, Movement, Reading
 from apps.chain.errors import AnswerTooLarge, BlockUnknown, EndpointFailure, RpcError, RpcUnavailable
 from apps.chain.models import RpcEndpoint
@@ -26,6 +27,8 @@ TRANSFER = abi.topic(abi.TRANSFER_SIGNATURE)
 # Full blocks weigh from 2 kB to megabytes: so many per request that an answer stays near this.
 ANSWER_BYTES = 4_000_000
 BLOCKS_AT_ONCE = 100
+# From so many blocks on logs are asked for in two halves: one is decoded while the node works on the other.
+SPLIT_BLOCKS = 64
 TRACED_AT_ONCE = 4
 BUDGET_SECONDS = 40.0
 
@@ -266,24 +269,57 @@ class _Look:
 
     def _far(self) -> list[dict[str, Any]]:
         """By range: every log names a block that we hold, and the range's end is that block for the node too."""
-        first, last = self.blocks[0], self.blocks[-1]
-        wanted = {"fromBlock": hex(first.number), "toBlock": hex(last.number), "topics": [TRANSFER]}
-        logs = _logs_of(self._ask([("eth_getLogs", [wanted])])[0])
-        shown = header(_value(self._ask([("eth_getBlockByNumber", [hex(last.number), False])])[0]))
+        last = self.blocks[-1]
+        half = -(-len(self.blocks) // 2) if len(self.blocks) >= SPLIT_BLOCKS else len(self.blocks)
+        ranges = [
+            {"fromBlock": hex(part[0].number), "toBlock": hex(part[-1].number), "topics": [TRANSFER]}
+            for part in _parts(self.blocks, half)
+        ]
+        light = [] if self.whole else list(_parts(self.blocks, BLOCKS_AT_ONCE))
+        answers = self._ask_ahead(
+            [
+                *([("eth_getLogs", [wanted])] for wanted in ranges),
+                [("eth_getBlockByNumber", [hex(last.number), False])],
+                *([("eth_getBlockByHash", [block.hash, False]) for block in part] for part in light),
+            ]
+        )
+        logs: list[dict[str, Any]] = []
+        for _ in ranges:
+            logs += _logs_of(next(answers)[0])
+        shown = header(_value(next(answers)[0]))
         if shown is None or shown.number != last.number:
             raise BlockUnknown(f"does not show block {last.number}")
         if shown.hash != last.hash:
             raise BlockUnknown(f"shows another block {last.number} than we hold")
         if not {log["blockHash"] for log in logs} <= {block.hash for block in self.blocks}:
             raise BlockUnknown("shows logs of blocks that we do not hold")
-        size = 8
-        rest = list(self.blocks)
+        for part, bodies in zip(light, answers, strict=True):
+            for block, body in zip(part, bodies, strict=True):
+                self._keep(block, body)
+        if self.whole:
+            self._bodies()
+        return logs
+
+    def _bodies(self) -> None:
+        """Full blocks, as many at once as their weight allows."""
+        size, rest = 8, list(self.blocks)
         while rest:
             part, rest = rest[:size], rest[size:]
-            bodies = self._ask([("eth_getBlockByHash", [block.hash, self.whole]) for block in part])
+            bodies = self._ask([("eth_getBlockByHash", [block.hash, True]) for block in part])
             weight = sum(self._keep(block, body) for block, body in zip(part, bodies, strict=True))
             size = max(1, min(BLOCKS_AT_ONCE, 2 * size, ANSWER_BYTES * len(part) // max(1, weight)))
-        return logs
+
+    def _ask_ahead(self, batches: Sequence[Sequence[tuple[str, Sequence[Any]]]]) -> Iterator[list[Any]]:
+        """The answers to several requests, one after the other; the next is under way while one is decoded."""
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self.endpoint.fetch, batches[0])
+            for place, calls in enumerate(batches):
+                if time.monotonic() > self.ends:
+                    raise AnswerTooLarge(f"not read within {BUDGET_SECONDS:.0f} s")
+                content = coming.result()
+                if place + 1 < len(batches):
+                    coming = pool.submit(self.endpoint.fetch, batches[place + 1])
+                yield results(content, count=len(calls))
 
     def _keep(self, block: HeldBlock, shown: Any) -> int:
         """Take from a full block what matters; roughly how many bytes it had."""
