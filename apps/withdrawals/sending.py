@@ -37,6 +37,9 @@ TRANSFER = "transfer(address,uint256)"
 _GAS_MARGIN_NUMERATOR, _GAS_MARGIN_DENOMINATOR = 5, 4
 _WAIT_SECONDS = {Wait.AWAITING_COLLECTION: 10.0}
 _WAIT_SECONDS_ELSE = 15.0
+# How often a step looks at the purse when others spend from it meanwhile, and the rest after that.
+_LOOKS = 4
+_OVERTAKEN_SECONDS = 0.2
 
 
 @dataclass
@@ -61,19 +64,27 @@ def withdrawals_send(claim: Claim[Withdrawal]) -> None:
     failure: Retryable | None = None
     for network, members in by_network.items():
         try:
-            outlook = _look(network, members)
+            _send_of_network(claim, network, members)
         except Retryable as error:
             # One network's silence holds back no other's; its rows are what the failure is recorded on.
             failure = error
-            continue
-        reach("withdrawals.send.before_lock")
-        _commit(claim, [row.pk for row in members], outlook)
-        reach("withdrawals.send.after_commit")
     if not by_network:
         with claim.locked() as held:
             claim.step([row.pk for row in held])
     if failure is not None:
         raise failure
+
+
+def _send_of_network(claim: Claim[Withdrawal], network: Network, rows: list[Withdrawal]) -> None:
+    """Look and commit; look again at once where another worker spent from the same purse in between."""
+    for tries_left in reversed(range(_LOOKS)):
+        outlook = _look(network, rows)
+        reach("withdrawals.send.before_lock")
+        overtaken = _commit(claim, [row.pk for row in rows], outlook, last=not tries_left)
+        reach("withdrawals.send.after_commit")
+        if not overtaken:
+            return
+        rows = [row for row in rows if row.pk in overtaken]
 
 
 def _look(network: Network, rows: Sequence[Withdrawal]) -> _Outlook:
@@ -224,8 +235,11 @@ def _call(row: Withdrawal, place: AssetPlace, wallet: Wallet) -> chain.Call:
     return chain.Call(to=place.token.address, data=data, sender=wallet.address)
 
 
-def _commit(claim: Claim[Withdrawal], ids: list[UUID], outlook: _Outlook) -> None:
-    """Act on the outlook, as far as it still holds: rows that moved on are left alone."""
+def _commit(claim: Claim[Withdrawal], ids: list[UUID], outlook: _Outlook, *, last: bool) -> set[UUID]:
+    """Act on the outlook, as far as it still holds: rows that moved on are left alone.
+
+    Returns those to be looked at again, which stay claimed unless this was the `last` try.
+    """
     with claim.locked(ids) as held:
         rows = [row for row in held if row.state == S.APPROVED]
         asset_ids = sorted({row.asset_id for row in rows if row.pk in outlook.gas_limits})
@@ -252,12 +266,13 @@ def _commit(claim: Claim[Withdrawal], ids: list[UUID], outlook: _Outlook) -> Non
         for wait, waiting in by_wait.items():
             withdrawals_wait(waiting, wait)
             claim.wait([row.pk for row in waiting], seconds=_WAIT_SECONDS.get(wait, _WAIT_SECONDS_ELSE))
-        # Another worker spent from the same purse since we looked: look again, at once.
-        claim.wait([row.pk for row in overtaken], seconds=0.2)
+        if last:
+            claim.wait([row.pk for row in overtaken], seconds=_OVERTAKEN_SECONDS)
         claim.step([row.pk for row in held if row.state != S.APPROVED])
         if Wait.AWAITING_COLLECTION in by_wait:
             doorbell.ring(SWEEP_BELL)
         reach("withdrawals.send.before_commit")
+    return set() if last else {row.pk for row in overtaken}
 
 
 def _send(rows: Sequence[Withdrawal], outlook: _Outlook) -> None:

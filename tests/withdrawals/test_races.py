@@ -182,10 +182,10 @@ def test_without_the_counter_two_looks_promise_the_wallets_units_twice(desk: Des
     claims = [Claim(SEND_WORK, work.claim_due(_one()).token, [row.pk]) for row in _claimed()]
     outlooks = [_look(desk.seeded.network, [Withdrawal.objects.get(pk=claim.ids[0])]) for claim in claims]
     assert all(outlook.gas_limits for outlook in outlooks)
-    _commit(claims[0], claims[0].ids, outlooks[0])
+    _commit(claims[0], claims[0].ids, outlooks[0], last=True)
     asset_id = desk.asset("USDC").pk
     outlooks[1].sendings[asset_id] = WithdrawalRule.objects.get(asset_id=asset_id).sendings
-    _commit(claims[1], claims[1].ids, outlooks[1])
+    _commit(claims[1], claims[1].ids, outlooks[1], last=True)
     assert Withdrawal.objects.filter(state="sending").count() == 2
     assert {first.pk, second.pk} == set(Withdrawal.objects.values_list("pk", flat=True))
 
@@ -198,7 +198,7 @@ def test_with_the_counter_the_second_looks_again_and_waits(desk: Desk) -> None:
     claims = [Claim(SEND_WORK, work.claim_due(_one()).token, [row.pk]) for row in _claimed()]
     outlooks = [_look(desk.seeded.network, [Withdrawal.objects.get(pk=claim.ids[0])]) for claim in claims]
     for claim, outlook in zip(claims, outlooks, strict=True):
-        _commit(claim, claim.ids, outlook)
+        _commit(claim, claim.ids, outlook, last=True)
     assert sorted(Withdrawal.objects.values_list("state", "wait_reason")) == [
         ("approved", ""),
         ("sending", ""),
