@@ -42,8 +42,6 @@ class WithdrawalRule(models.Model):
     approval_above_units = UnitsField(
         null=True, blank=True, help_text="More than this needs two operators. Empty: nothing does."
     )
-    # How often something was sent: two workers that look at the hot wallet at once see that they did.
-    sendings = models.BigIntegerField(default=0, editable=False)
     created_at = models.DateTimeField(default=clock.now, editable=False)
 
     class Meta:

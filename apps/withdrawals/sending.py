@@ -6,11 +6,11 @@ chain's engine takes it from there, and asks `guards.signing_gate` a last time b
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from django.db.models import F, Q, Sum
+from django.db.models import Sum
 
 from apps.chain import abi
 from apps.chain import selectors as chain_selectors
@@ -18,12 +18,11 @@ from apps.chain import services as chain
 from apps.chain.domain import OUTSTANDING
 from apps.chain.models import Network, Wallet
 from apps.chain.selectors import AssetPlace
-from apps.core import doorbell
 from apps.core.errors import Retryable
 from apps.core.failpoints import reach
 from apps.core.work import Claim
-from apps.ledger.domain import AccountKind
-from apps.ledger.models import Account
+from apps.treasury.pools import units_demand
+from apps.treasury.spending import units_free
 from apps.withdrawals import guards
 from apps.withdrawals.domain import PURPOSE, Reason, Wait, WithdrawalState, transaction_reference
 from apps.withdrawals.models import Withdrawal, WithdrawalRule
@@ -31,15 +30,11 @@ from apps.withdrawals.moves import SETTLE, withdrawals_move, withdrawals_wait
 
 S = WithdrawalState
 HOT_WALLET_ROLE = "swap"
-SWEEP_BELL = "deposits.sweep"
 TRANSFER = "transfer(address,uint256)"
 # A node's estimate is what the transfer burns now; a slot that is emptied until then makes it dearer.
 _GAS_MARGIN_NUMERATOR, _GAS_MARGIN_DENOMINATOR = 5, 4
-_WAIT_SECONDS = {Wait.AWAITING_COLLECTION: 10.0}
+_WAIT_SECONDS = {Wait.AWAITING_COLLECTION: 3.0}
 _WAIT_SECONDS_ELSE = 15.0
-# How often a step looks at the purse when others spend from it meanwhile, and the rest after that.
-_LOOKS = 4
-_OVERTAKEN_SECONDS = 0.2
 
 
 @dataclass
@@ -48,8 +43,6 @@ class _Outlook:
 
     wallet: Wallet
     places: dict[UUID, AssetPlace]
-    # Per asset how often something was sent, as seen before the look: if it changed, the purse is not what we saw.
-    sendings: dict[UUID, int]
     waits: dict[UUID, Wait] = field(default_factory=dict)
     failures: dict[UUID, tuple[Reason, str]] = field(default_factory=dict)
     gas_limits: dict[UUID, int] = field(default_factory=dict)
@@ -64,27 +57,19 @@ def withdrawals_send(claim: Claim[Withdrawal]) -> None:
     failure: Retryable | None = None
     for network, members in by_network.items():
         try:
-            _send_of_network(claim, network, members)
+            outlook = _look(network, members)
         except Retryable as error:
             # One network's silence holds back no other's; its rows are what the failure is recorded on.
             failure = error
+            continue
+        reach("withdrawals.send.before_lock")
+        _commit(claim, [row.pk for row in members], outlook)
+        reach("withdrawals.send.after_commit")
     if not by_network:
         with claim.locked() as held:
             claim.step([row.pk for row in held])
     if failure is not None:
         raise failure
-
-
-def _send_of_network(claim: Claim[Withdrawal], network: Network, rows: list[Withdrawal]) -> None:
-    """Look and commit; look again at once where another worker spent from the same purse in between."""
-    for tries_left in reversed(range(_LOOKS)):
-        outlook = _look(network, rows)
-        reach("withdrawals.send.before_lock")
-        overtaken = _commit(claim, [row.pk for row in rows], outlook, last=not tries_left)
-        reach("withdrawals.send.after_commit")
-        if not overtaken:
-            return
-        rows = [row for row in rows if row.pk in overtaken]
 
 
 def _look(network: Network, rows: Sequence[Withdrawal]) -> _Outlook:
@@ -93,7 +78,6 @@ def _look(network: Network, rows: Sequence[Withdrawal]) -> _Outlook:
     outlook = _Outlook(
         wallet=chain_selectors.wallet_get(role=HOT_WALLET_ROLE),
         places=chain_selectors.asset_places(asset_ids=asset_ids),
-        sendings={asset_id: rule.sendings for asset_id, rule in rules.items()},
     )
     outlook.waits = guards.waits(rows)
     if network.halted_at is not None:
@@ -124,9 +108,10 @@ def _look(network: Network, rows: Sequence[Withdrawal]) -> _Outlook:
 
 @dataclass
 class _Purse:
-    """What of each asset may still be promised: the least of what lies on chain and what the books know of.
+    """What of each asset may still be promised, as far as can be seen without a lock: on chain, and in the books.
 
-    Units that the books do not know of yet (a sweep that is not booked) could be sent but not be booked.
+    Units that the books do not know of yet (a sweep that is not booked) could be sent but not be booked. The books'
+    side is asked again, under the wallet's lock, when the intents are written.
     """
 
     units: dict[UUID, int]
@@ -137,39 +122,25 @@ class _Purse:
     def read(cls, network: Network, outlook: _Outlook, asset_ids: set[UUID]) -> "_Purse":
         """What is under way is read before the balances: mined in between, it counts twice, never not at all."""
         wallet, native_id = outlook.wallet, network.native_asset_id
-        under_way = (
-            Withdrawal.objects.filter(network=network, state__in=[S.SENDING, S.SENT])
-            .values("asset_id")
-            .annotate(
-                unbooked=Sum("sent_units"),
-                unmined=Sum("sent_units", filter=Q(transaction__state__in=sorted(OUTSTANDING))),
-            )
+        under_way = Withdrawal.objects.filter(
+            network=network, state__in=[S.SENDING, S.SENT], transaction__state__in=sorted(OUTSTANDING)
         )
-        unbooked: dict[UUID, int] = {}
-        unmined: dict[UUID, int] = {}
-        for found in under_way:
-            unbooked[found["asset_id"]] = int(found["unbooked"] or 0)
-            unmined[found["asset_id"]] = int(found["unmined"] or 0)
+        unmined = dict(
+            under_way.values("asset_id").annotate(units=Sum("sent_units")).values_list("asset_id", "units")
+        )
         gas_outstanding = chain_selectors.gas_outstanding(wallet_id=wallet.pk, network_id=network.pk)
-        custody = dict(
-            Account.objects.filter(
-                kind=AccountKind.CUSTODY, ref=wallet.address, asset_id__in=asset_ids
-            ).values_list("asset_id", "balance_units")
-        )
+        free = _free(network.pk, wallet, asset_ids)
         balances = _balances_read(network, wallet, outlook.places)
-        native = balances[native_id]
+        native = balances[native_id] - int(unmined.get(native_id, 0))
         if gas_outstanding:
             native -= gas_outstanding * chain.max_fee_read(network_id=network.pk)
         return cls(
             units={
-                asset_id: min(
-                    balances[asset_id] - unmined.get(asset_id, 0),
-                    -int(custody.get(asset_id, 0)) - unbooked.get(asset_id, 0),
-                )
+                asset_id: min(balances[asset_id] - int(unmined.get(asset_id, 0)), free[asset_id])
                 for asset_id in asset_ids
             },
             native_asset_id=native_id,
-            native_units=native - unmined.get(native_id, 0),
+            native_units=native,
         )
 
     def take(self, row: Withdrawal) -> bool:
@@ -185,6 +156,14 @@ class _Purse:
             return False
         self.native_units -= wei
         return True
+
+
+def _free(network_id: UUID, wallet: Wallet, asset_ids: Collection[UUID]) -> dict[UUID, int]:
+    """What the books let the hot wallet promise; inside a transaction, under the wallet's lock."""
+    return {
+        asset_id: units_free(network_id=network_id, wallet_id=wallet.pk, asset_id=asset_id)
+        for asset_id in sorted(asset_ids)
+    }
 
 
 def _balances_read(network: Network, wallet: Wallet, places: dict[UUID, AssetPlace]) -> dict[UUID, int]:
@@ -235,28 +214,29 @@ def _call(row: Withdrawal, place: AssetPlace, wallet: Wallet) -> chain.Call:
     return chain.Call(to=place.token.address, data=data, sender=wallet.address)
 
 
-def _commit(claim: Claim[Withdrawal], ids: list[UUID], outlook: _Outlook, *, last: bool) -> set[UUID]:
+def _commit(claim: Claim[Withdrawal], ids: list[UUID], outlook: _Outlook) -> None:
     """Act on the outlook, as far as it still holds: rows that moved on are left alone.
 
-    Returns those to be looked at again, which stay claimed unless this was the `last` try.
+    Locks: withdrawals, the wallet that spends, ledger accounts (decision 6).
     """
     with claim.locked(ids) as held:
         rows = [row for row in held if row.state == S.APPROVED]
-        asset_ids = sorted({row.asset_id for row in rows if row.pk in outlook.gas_limits})
-        rules = WithdrawalRule.objects.select_for_update(no_key=True).filter(asset_id__in=asset_ids)
-        sendings = dict(rules.order_by("asset_id").values_list("asset_id", "sendings"))
         # The kill switches and freezes once more, now that the rows are ours.
         waits = {**outlook.waits, **guards.waits(rows)}
-        overtaken, going, failing = [], [], []
+        able = [row for row in rows if row.pk in outlook.gas_limits and row.pk not in waits]
+        free = _free(able[0].network_id, outlook.wallet, {row.asset_id for row in able}) if able else {}
+        going, failing = [], []
         by_wait: dict[Wait, list[Withdrawal]] = defaultdict(list)
-        for row in rows:
+        for row in sorted(rows, key=lambda row: (row.created_at, row.pk)):
             if row.pk in waits:
                 by_wait[waits[row.pk]].append(row)
             elif row.pk in outlook.failures:
                 failing.append(row)
-            elif sendings.get(row.asset_id) != outlook.sendings.get(row.asset_id):
-                overtaken.append(row)
+            elif free[row.asset_id] < row.sent_units:
+                # Somebody else spent from the wallet since we looked.
+                by_wait[Wait.AWAITING_COLLECTION].append(row)
             else:
+                free[row.asset_id] -= row.sent_units
                 going.append(row)
         _send(going, outlook)
         for reason in {outlook.failures[row.pk][0] for row in failing}:
@@ -266,13 +246,19 @@ def _commit(claim: Claim[Withdrawal], ids: list[UUID], outlook: _Outlook, *, las
         for wait, waiting in by_wait.items():
             withdrawals_wait(waiting, wait)
             claim.wait([row.pk for row in waiting], seconds=_WAIT_SECONDS.get(wait, _WAIT_SECONDS_ELSE))
-        if last:
-            claim.wait([row.pk for row in overtaken], seconds=_OVERTAKEN_SECONDS)
+        _collect(by_wait[Wait.AWAITING_COLLECTION], outlook.wallet)
         claim.step([row.pk for row in held if row.state != S.APPROVED])
-        if Wait.AWAITING_COLLECTION in by_wait:
-            doorbell.ring(SWEEP_BELL)
         reach("withdrawals.send.before_commit")
-    return set() if last else {row.pk for row in overtaken}
+
+
+def _collect(rows: Sequence[Withdrawal], wallet: Wallet) -> None:
+    """Have what is missing in the hot wallet brought from deposit addresses, in the caller's transaction."""
+    missing: dict[UUID, int] = defaultdict(int)
+    for row in rows:
+        missing[row.asset_id] += row.sent_units
+    free = _free(rows[0].network_id, wallet, missing) if rows else {}
+    for asset_id, units in sorted(missing.items()):
+        units_demand(asset_id=asset_id, units=max(1, units - max(0, free[asset_id])))
 
 
 def _send(rows: Sequence[Withdrawal], outlook: _Outlook) -> None:
@@ -304,7 +290,4 @@ def _send(rows: Sequence[Withdrawal], outlook: _Outlook) -> None:
         rows,
         S.SENDING,
         columns={"transaction_id": ("uuid", [transaction.pk for transaction in transactions])},
-    )
-    WithdrawalRule.objects.filter(asset_id__in={row.asset_id for row in rows}).update(
-        sendings=F("sendings") + 1
     )

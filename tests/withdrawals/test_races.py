@@ -13,14 +13,15 @@ from apps.chain.models import OutboundTransaction
 from apps.core import work
 from apps.core.errors import Conflict, DomainError
 from apps.core.work import Claim
-from apps.ledger.domain import AccountKind
-from apps.sandbox.runtime.contracts import Contracts
+from apps.ledger.domain import AccountKey, AccountKind, JournalDraft, Posting
+from apps.ledger.services import accounts_open, journals_post
+from apps.treasury.spending import units_free
 from apps.withdrawals import limits, services
 from apps.withdrawals.domain import WithdrawalState
 from apps.withdrawals.kinds import CHECK_WORK, SEND_WORK, SETTLE_WORK
 from apps.withdrawals.models import Withdrawal, WithdrawalApproval, WithdrawalRule
 from apps.withdrawals.moves import withdrawals_move
-from apps.withdrawals.sending import _commit, _look
+from apps.withdrawals.sending import _commit, _look, _send
 from tests.plans.test_races import together, void
 from tests.withdrawals.support import Desk, books_hold, journals, topics
 
@@ -173,41 +174,63 @@ def test_cancel_and_send_at_once_end_one_way(desk: Desk) -> None:
     books_hold()
 
 
-def test_without_the_counter_two_looks_promise_the_wallets_units_twice(desk: Desk) -> None:
-    """Both looked when the wallet had 100, and each sends 80: with what they saw put right, both would leave."""
-    first, second = asked(desk), asked(desk)
-    Withdrawal.objects.update(amount_units=80 * WHOLE, sent_units=80 * WHOLE, fee_units=0, flat_fee_units=0)
-    _shrink(desk, 100 * WHOLE)
-    desk.due()
-    claims = [Claim(SEND_WORK, work.claim_due(_one()).token, [row.pk]) for row in _claimed()]
-    outlooks = [_look(desk.seeded.network, [Withdrawal.objects.get(pk=claim.ids[0])]) for claim in claims]
-    assert all(outlook.gas_limits for outlook in outlooks)
-    _commit(claims[0], claims[0].ids, outlooks[0], last=True)
-    asset_id = desk.asset("USDC").pk
-    outlooks[1].sendings[asset_id] = WithdrawalRule.objects.get(asset_id=asset_id).sendings
-    _commit(claims[1], claims[1].ids, outlooks[1], last=True)
-    assert Withdrawal.objects.filter(state="sending").count() == 2
-    assert {first.pk, second.pk} == set(Withdrawal.objects.values_list("pk", flat=True))
+def test_without_the_wallets_lock_two_workers_promise_its_units_twice(desk: Desk) -> None:
+    """Both saw 100 free, each sends 80."""
+    _two_of_eighty(desk)
+    outlooks = [_look(desk.seeded.network, [row]) for row in _claimed()]
+    both_saw = threading.Barrier(2)
+
+    def send_unlocked(number: int) -> Callable[[], None]:
+        def job() -> None:
+            row = _claimed()[number]
+            asset_id = desk.asset("USDC").pk
+            free = units_free(
+                network_id=row.network_id, wallet_id=outlooks[number].wallet.pk, asset_id=asset_id
+            )
+            both_saw.wait()
+            assert free >= row.sent_units
+            with transaction.atomic():
+                _send([row], outlooks[number])
+
+        return job
+
+    assert together(send_unlocked(0), send_unlocked(1)) == []
+    assert list(Withdrawal.objects.values_list("state", flat=True)) == ["sending"] * 2
 
 
-def test_with_the_counter_the_second_looks_again_and_waits(desk: Desk) -> None:
-    asked(desk), asked(desk)
-    Withdrawal.objects.update(amount_units=80 * WHOLE, sent_units=80 * WHOLE, fee_units=0, flat_fee_units=0)
-    _shrink(desk, 100 * WHOLE)
+def test_with_the_wallets_lock_the_second_waits_for_collection(desk: Desk) -> None:
+    _two_of_eighty(desk)
     desk.due()
-    claims = [Claim(SEND_WORK, work.claim_due(_one()).token, [row.pk]) for row in _claimed()]
-    outlooks = [_look(desk.seeded.network, [Withdrawal.objects.get(pk=claim.ids[0])]) for claim in claims]
-    for claim, outlook in zip(claims, outlooks, strict=True):
-        _commit(claim, claim.ids, outlook, last=True)
-    assert sorted(Withdrawal.objects.values_list("state", "wait_reason")) == [
-        ("approved", ""),
-        ("sending", ""),
-    ]
-    desk.step(SEND_WORK)
+    both_looked = threading.Barrier(2)
+
+    def job(claim: Claim[Withdrawal]) -> Callable[[], None]:
+        def run() -> None:
+            outlook = _look(desk.seeded.network, list(Withdrawal.objects.filter(pk__in=claim.ids)))
+            both_looked.wait()
+            _commit(claim, claim.ids, outlook)
+
+        return run
+
+    claims = [work.claim_due(_one()) for _ in range(2)]
+    assert together(*[job(claim) for claim in claims]) == []
     assert sorted(Withdrawal.objects.values_list("state", "wait_reason")) == [
         ("approved", "awaiting_collection"),
         ("sending", ""),
     ]
+
+
+def _two_of_eighty(desk: Desk) -> None:
+    """Two approved withdrawals of 80 from a wallet that has 100, in the books and on chain."""
+    asked(desk), asked(desk)
+    Withdrawal.objects.update(amount_units=80 * WHOLE, sent_units=80 * WHOLE, fee_units=0, flat_fee_units=0)
+    asset_id = desk.asset("USDC").pk
+    here = AccountKey(AccountKind.CUSTODY, asset_id, ref=desk.seeded.wallet.address)
+    there = AccountKey(AccountKind.CUSTODY, asset_id, ref="0x" + "9" * 40)
+    accounts = accounts_open(keys=[here, there])
+    booked = -desk.platform_units(AccountKind.CUSTODY, "USDC")
+    away = booked - 100 * WHOLE
+    postings = [Posting(accounts[here], away), Posting(accounts[there], -away)]
+    journals_post(drafts=[JournalDraft("elsewhere", "test:elsewhere", postings)])
 
 
 def _one() -> work.Work[Withdrawal]:
@@ -218,17 +241,6 @@ def _one() -> work.Work[Withdrawal]:
 
 def _claimed() -> list[Withdrawal]:
     return list(Withdrawal.objects.filter(state="approved").order_by("created_at", "pk"))
-
-
-def _shrink(desk: Desk, units: int) -> None:
-    """Leave `units` in the hot wallet, on chain."""
-    token = desk.maker.deployment.token("USDC").address
-    wallet = desk.seeded.wallet.address
-    desk.node.balance_set(wallet, wei=10**20)
-    desk.node.rpc.call("anvil_impersonateAccount", wallet)
-    left = desk.on_chain("USDC", wallet) - units
-    Contracts(desk.node.rpc, sender=wallet).write(token, "transfer(address,uint256)", "0x" + "9" * 40, left)
-    desk.node.rpc.call("anvil_stopImpersonatingAccount", wallet)
 
 
 def test_settled_by_many_workers_at_once_each_is_booked_once(desk: Desk) -> None:

@@ -256,7 +256,6 @@ class Migration(migrations.Migration):
                         null=True,
                     ),
                 ),
-                ("sendings", models.BigIntegerField(default=0, editable=False)),
                 ("created_at", models.DateTimeField(default=apps.core.clock.now, editable=False)),
                 (
                     "asset",

@@ -179,7 +179,7 @@ class Life(RuleBasedStateMachine):
                 Withdrawal.objects.select_for_update().filter(pk__in=self.in_state(S.APPROVED)).order_by("pk")
             )
             places = asset_places(asset_ids={row.asset_id for row in rows})
-            outlook = _Outlook(self.wallet, places, {}, gas_limits={row.pk: 60_000 for row in rows})
+            outlook = _Outlook(self.wallet, places, gas_limits={row.pk: 60_000 for row in rows})
             _send(rows, outlook)
         for row in rows:
             self.model[row.pk] = S.SENDING
