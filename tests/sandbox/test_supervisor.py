@@ -20,7 +20,7 @@ from apps.sandbox.runtime.rpc import Rpc
 from apps.sandbox.runtime.status import process_started_at
 from tests.sandbox.platform import Terminal
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROLES = {"web", "worker", "signer", "beat", "flower"}
 SERVICES = {"postgres", "valkey", "anvil"}
