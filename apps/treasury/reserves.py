@@ -1,7 +1,8 @@
 """Proof of reserves, continuously: every look is compared, kept, and, when two in a row are wrong, acted on.
 
 One look that differs proves little: a reorg may just be on its way through our tables. A difference that a second
-look at a later block still shows pauses buying and withdrawing of that asset until an operator lifts it.
+look at a later block still shows pauses buying and withdrawing of that asset until an operator lifts it; a gift in one
+of our own wallets is only told.
 """
 
 import logging
@@ -15,6 +16,7 @@ from django.db import transaction
 from apps.core import clock
 from apps.core.failpoints import reach
 from apps.events.services import EventDraft, events_publish
+from apps.treasury.domain import DEPOSITS_REF
 from apps.treasury.models import Activity, PauseSource, ReservesSnapshot, Verdict
 from apps.treasury.pauses import PLATFORM, pause_set
 from apps.treasury.reconciliation import Holding, Reconciled, reconcile
@@ -128,15 +130,21 @@ def _matched(row: ReservesSnapshot, block: int) -> None:
 
 
 def _alarm(row: ReservesSnapshot, holdings: Sequence[Holding]) -> None:
-    """The second look agrees that something is wrong: stop the asset, say by how much and since when."""
+    """The second look agrees that something is wrong: stop the asset, say by how much and since when.
+
+    More than expected in a wallet of the platform's own stops nothing: anybody can send a unit there, and nobody
+    should be able to stop an asset with it. It is said all the same. At deposit addresses it would be a deposit that
+    the monitor missed.
+    """
     news = row.verdict != Verdict.DIVERGED
     row.verdict, row.alarmed_units, row.suspected_block = Verdict.DIVERGED, row.mismatch_units, None
     details = {
         **_facts(row),
         "wallets": {h.wallet: str(h.difference_units) for h in holdings if h.difference_units},
     }
+    stops = any(h.difference_units < 0 or (h.difference_units and h.wallet == DEPOSITS_REF) for h in holdings)
     made = pause_set(
-        activities=list(Activity),
+        activities=list(Activity) if stops else [],
         asset_id=row.asset_id,
         reason=f"Books and chain differ by {row.difference_units} units of {row.asset.code} since block"
         f" {row.since_block}",

@@ -136,6 +136,23 @@ def test_lifted_pause_comes_back_when_the_difference_changes_and_not_before(plac
     assert Pause.objects.filter(lifted_at__isnull=True).count() == 2
 
 
+def test_a_gift_in_our_own_wallet_is_told_and_stops_nothing(place: Place) -> None:
+    place.deposit(place.address(), "USDC", 700 * USDC)
+    look(place)
+    place.node.mining_automatic()
+    place.maker.mint(symbol="USDC", to=place.hot.address, units=1)
+    place.node.mining_manual()
+    look(place)
+    row = look(place)
+    assert (row.verdict, row.difference_units) == ("diverged", 1)
+    assert topics() == ["reserves.diverged"]
+    assert not Pause.objects.exists()
+    # and it is told once
+    look(place)
+    look(place)
+    assert topics() == ["reserves.diverged"]
+
+
 def test_two_errors_do_not_hide_each_other(place: Place) -> None:
     # given a unit too many here and a unit too few there
     first, second = place.address(), place.address()
