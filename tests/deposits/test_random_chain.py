@@ -163,7 +163,7 @@ class Shallows:
     def send(self, payment: Payment) -> None:
         try:
             self.node.rpc.call("eth_sendRawTransaction", payment.raw)
-        except Exception as error:  # noqa: BLE001 — the node has it already, or its account has another one
+        except Exception as error:
             if not any(word in str(error).lower() for word in ("already", "nonce", "underpriced")):
                 raise
 
