@@ -61,10 +61,17 @@ def _run(stack: Stack, options: argparse.Namespace, console: Console) -> list[di
 
     assert stack.proxy is not None
     endpoint_add(network_id=Network.objects.get().pk, name="anvil", url=stack.proxy.url)
+    needed = any(
+        case.money
+        and (case.smoke or not options.smoke)
+        and any(text in case.name for text in options.only.split(","))
+        for case in all_cases()
+    )
     wanted = [
         case
         for case in all_cases()
         if case.name == "undisturbed"
+        or (case.name == "money undisturbed" and needed)
         or (any(text in case.name for text in options.only.split(",")) and (case.smoke or not options.smoke))
     ]
     books: dict[str, Any] = {}
@@ -80,7 +87,9 @@ def _play(stack: Stack, case: "Case", *, seed: int, books: dict[str, Any]) -> di
     from django.db import connection
 
     from tests.chaos.cases import failpoint_names
+    from tests.chaos.money import Money, money_begin, money_books, money_check, money_make, money_wait
     from tests.chaos.world import (
+        endpoints_heal,
         invariants_broken,
         world_begin,
         world_books,
@@ -97,23 +106,32 @@ def _play(stack: Stack, case: "Case", *, seed: int, books: dict[str, Any]) -> di
         stack.proxy.met = 0
         stack.sandbox.market.refresh_feeds()
         stack.failpoints_hold(failpoint_names())
-        world = world_make(stack)
+        endpoints_heal()
+        world = money_make(stack) if case.money else world_make(stack)
         failpoints = {**case.failpoints, **(case.arm(stack, world) if case.arm else {})}
         stack.roles_start(failpoints=failpoints)
         if case.fires and not case.late:
             stack.failpoint_release(case.fires)
-        world_begin(world)
+        if isinstance(world, Money):
+            money_begin(stack, world)
+        else:
+            world_begin(world)
         if case.during:
             case.during(stack, world, random.Random(f"{seed} {case.name}"))
-        world_wait(world, but=case.but)
+        if isinstance(world, Money):
+            money_wait(world)
+        else:
+            world_wait(world, but=case.but)
         _faults_clear(stack)
         if case.faulty and not stack.proxy.met:
             wrong.append("the fault was not met: nobody asked the node")
         if case.fires and not stack.fired(case.fires):
             wrong.append(f"nobody died at {case.fires}")
-        found = world_books(world)
-        books.setdefault("undisturbed", found)
-        wrong += _differences(books["undisturbed"], found, but=case.but)
+        found = money_books(world) if isinstance(world, Money) else world_books(world)
+        wanted = books.setdefault(type(world).__name__, found)
+        wrong += _differences(wanted, found, but=case.but)
+        if isinstance(world, Money):
+            wrong += money_check(stack, world)
         wrong += invariants_broken()
         wrong += case.check(stack, world) if case.check else []
         wrong += stack.trouble

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import redis
 from celery import current_app
@@ -26,6 +27,7 @@ from apps.plans.models import Plan, Slot
 from apps.sandbox.runtime.errors import SandboxError
 from apps.sandbox.runtime.files import tail
 from apps.sandbox.runtime.processes import Child
+from tests.chaos import money
 from tests.chaos.world import World, world_wait
 from tests.support.stack import Stack, wait_until
 from workers.task import QUEUE_OF
@@ -42,7 +44,15 @@ NOT_HERE = {
     "sandbox.faucet.sent": "the sandbox's own command (tests/sandbox/test_faucet.py)",
     "sandbox.faucet.after_mint": "the sandbox's own command (tests/sandbox/test_faucet.py)",
     "sandbox.faucet.after_credit": "the sandbox's own command (tests/sandbox/test_faucet.py)",
-    "deposits.rewind.before_commit": "killed there in tests/deposits/scanning/test_kills.py",
+    "deposits.hand.before_commit": "an operator's click (tests/deposits/test_kills.py)",
+    "plans.price.collection_awaited": "no plan here waits for a sweep (tests/deposits/test_sweep_kills.py)",
+    **dict.fromkeys(
+        (
+            f"withdrawals.{call}.before_commit"
+            for call in ("request", "cancel", "confirm", "approve", "reject")
+        ),
+        "a person's or an operator's call (tests/withdrawals/test_kills.py)",
+    ),
     "deposits.rescan.before_rpc": "nobody asks for a rescan; killed there in tests/deposits/scanning/test_kills.py",
     "deposits.rescan.after_rpc": "nobody asks for a rescan; killed there in tests/deposits/scanning/test_kills.py",
     "deposits.rescan.before_commit": "nobody asks for a rescan; killed there in tests/deposits/scanning/test_kills.py",
@@ -88,14 +98,15 @@ class Case:
     smoke: bool = False
     # The proxy must have spoiled an answer, or the case proves nothing.
     faulty: bool = False
+    # Played with deposits, sweeps and withdrawals (tests/chaos/money.py) instead of plans.
+    money: bool = False
 
 
 def failpoint_names() -> set[str]:
     """Every name that the source passes to `reach`, the engine's spelled out per kind of work."""
     names: set[str] = set()
     for path in (Path(settings.BASE_DIR) / "apps").rglob("*.py"):
-        # Withdrawals have kills of their own, with real processes: tests/withdrawals/test_kills.py.
-        if "node_modules" in path.parts or path.parent.name == "withdrawals" or path.name == "failpoints.py":
+        if "node_modules" in path.parts or path.name == "failpoints.py":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and _called(node) == "reach" and node.args:
@@ -114,8 +125,6 @@ def _spelled(argument: ast.expr) -> Iterator[str]:
     elif isinstance(argument, ast.JoinedStr):
         place = str(argument.values[-1].value)  # type: ignore[attr-defined]
         for kind in work.kinds():
-            if kind.name.startswith("withdrawals."):
-                continue
             if place == ".claimed" or kind.advance is not None:
                 yield f"work.{kind.name}{place}"
 
@@ -141,6 +150,9 @@ def kill_cases() -> list[Case]:
     armed = ",".join(f"{name}=killgroup@1" for name in names)
     cases = []
     for name in names:
+        if _is_money(name):
+            cases.append(_money_kill(name, armed))
+            continue
         watching = "chain.watch" in name
         cases.append(
             Case(
@@ -161,6 +173,39 @@ def kill_cases() -> list[Case]:
             )
         )
     return cases
+
+
+def _is_money(name: str) -> bool:
+    return name.removeprefix("work.").startswith(("deposits.", "withdrawals.", "treasury.reserves."))
+
+
+def _money_kill(name: str, armed: str) -> Case:
+    """Dying while deposits come in, are collected, or withdrawn."""
+    forked = name in {
+        "deposits.orphan.before_commit",
+        "deposits.reverse.posted",
+        "deposits.rewind.before_commit",
+    }
+    # A network is always scanned: only once there are deposits does dying there show anything.
+    late = ".scan." in name or ".final." in name
+    during: Callable[[Stack, World, random.Random], None] | None = None
+    if forked:
+        during = money.credit_forked(6, name=name)
+    elif late:
+        during = money.released(name)
+    elif name.startswith("treasury.reserves."):
+        during = money.reserves_checked
+    return Case(
+        name=f"kill {name}",
+        fault=f"worker dies at {name}",
+        how="SIGKILL to the process group, restarted",
+        failpoints={"worker": armed, "signer": armed},
+        fires=name,
+        late=forked or late,
+        arm=money.mining_held if forked else None,
+        during=during,
+        money=True,
+    )
 
 
 def _slots(world: World, *states: str) -> bool:
@@ -612,5 +657,105 @@ OTHERS = [
 ]
 
 
+def _money(name: str, fault: str, how: str, **options: Any) -> Case:
+    return Case(f"money {name}", fault, how, money=True, **options)
+
+
+MONEY = [
+    _money("undisturbed", "none", "what the others are compared with"),
+    _money(
+        "reorg 1 during credit",
+        "a deposit's block is taken back before its credit",
+        "anvil_reorg, included again later",
+        arm=money.mining_held,
+        during=money.credit_forked(1),
+        check=money.was("deposit.orphaned"),
+    ),
+    _money(
+        "reorg 6 during credit",
+        "credited deposits' blocks are taken back",
+        "anvil_reorg, included again later",
+        arm=money.mining_held,
+        during=money.credit_forked(6),
+        check=money.was("deposit.reversed"),
+    ),
+    _money(
+        "reorg beyond the limit during credit",
+        "a fork deeper than the network's limit",
+        "reorg_limit 3, anvil_reorg of 6, included again, resumed by an operator",
+        arm=money.mining_held,
+        during=money.credit_forked(6, limit=3),
+        check=money.was("network.halted"),
+    ),
+    _money(
+        "reorg 1 during a sweep",
+        "a mined sweep's block is taken back at depth 1",
+        "anvil_reorg",
+        during=money.sweep_forked(1),
+        check=money.was("transaction.reorged"),
+    ),
+    _money(
+        "reorg 6 during a sweep",
+        "final sweeps' blocks are taken back: the network halts",
+        "anvil_reorg of 6 with the same transactions, resumed by an operator",
+        during=money.sweep_forked(6),
+        check=money.was("network.halted"),
+    ),
+    *(
+        _money(
+            name,
+            fault,
+            how,
+            arm=money.fault_set(kind, **options),
+            during=money.faulty(kind, lasts=lasts),
+            faulty=True,
+        )
+        for name, fault, how, kind, lasts, options in (
+            ("head ahead", "the node lies: head 500 ahead", "proxy for 8 s", "head", 8, {"offset": 500}),
+            ("head behind", "the node lies: head 3 behind", "proxy for 8 s", "head", 8, {"offset": -3}),
+            ("logs dropped", "the node leaves out all logs", "proxy, all the time", "logs_drop", None, {}),
+            (
+                "logs capped",
+                "the node shows one log at a time",
+                "proxy, all the time",
+                "logs_cap",
+                None,
+                {"offset": 1},
+            ),
+            (
+                "time-outs",
+                "the node is too slow to be waited for",
+                "proxy delays 9 s × 6",
+                "delay",
+                None,
+                {"method": "eth_getLogs", "seconds": 9.0, "times": 6},
+            ),
+        )
+    ),
+    _money(
+        "switched mid-window",
+        "logs come from a node of another chain for 8 s",
+        "proxy asks another anvil",
+        during=money.switched,
+        faulty=True,
+    ),
+    _money(
+        "two monitors",
+        "two workers, two signers, two beats",
+        "second set of processes",
+        during=money.twins("worker", "signer", "beat"),
+    ),
+    *(
+        _money(
+            f"clock {word}",
+            f"a second worker's clock is five minutes {word}",
+            "second worker with a clock of its own",
+            during=money.twins("worker", skew_seconds=seconds),
+        )
+        for word, seconds in (("ahead", 300), ("behind", -300))
+    ),
+]
+
+
 def all_cases() -> list[Case]:
-    return [*OTHERS, *kill_cases()]
+    return [*OTHERS, *MONEY, *kill_cases()]

@@ -52,25 +52,31 @@ class World:
         )
 
 
-def world_make(stack: Stack) -> World:
-    """Two people with money that really lies in the wallet, and their plans, not due yet.
-
-    Endpoints and venues are healthy again: a case must not pay for what the one before it broke.
-    """
+def people_names() -> list[str]:
+    """Two people that no case had before."""
     number = next(_counter)
+    return [f"case{number}-{index}@example.org" for index in range(2)]
+
+
+def endpoints_heal() -> None:
+    """A case must not pay for what the one before it broke."""
     RpcEndpoint.objects.exclude(name="anvil").delete()
     RpcEndpoint.objects.update(failures=0, open_until=None, last_block=None, last_error="")
     VenueHealth.objects.all().delete()
+
+
+def world_make(stack: Stack) -> World:
+    """Two people with money that really lies in the wallet, and their plans, not due yet."""
     asset, wallet = Asset.objects.get(code="USDC"), Wallet.objects.get(role="swap")
     people = []
-    for index, funds in enumerate((1_000, 150)):
-        person = User.objects.create(email=f"case{number}-{index}@example.org")
+    for name, funds in zip(people_names(), (1_000, 150), strict=True):
+        person = User.objects.create(email=name)
         stack.sandbox.market.mint(symbol="USDC", to=wallet.address, units=funds * USDC)
         credit_by_hand(
             user_id=person.pk,
             asset_id=asset.pk,
             amount_units=funds * USDC,
-            reference=f"case{number}-{index}",
+            reference=name,
             note="chaos",
             actor="chaos",
         )
