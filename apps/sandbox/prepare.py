@@ -17,7 +17,7 @@ from apps.sandbox.runtime.errors import SandboxError
 from apps.sandbox.runtime.files import file_write
 from apps.sandbox.runtime.rpc import Rpc
 from apps.sandbox.runtime.status import SandboxStatus
-from apps.sandbox.seed import gas_fund, seed
+from apps.sandbox.seed import gas_fund, money_open, seed
 from apps.sandbox.supervisor import OPERATOR_FILE
 
 OPERATOR_EMAIL = "operator@example.com"
@@ -33,6 +33,7 @@ def database_prepare(status: SandboxStatus) -> None:
     call_command("migrate", verbosity=0, interactive=False)
     partitions.ensure()
     seeded = seed(status.deployment, rpc_url=status.urls["rpc"])
+    money_open(seeded)
     gas_fund(seeded, Market(Rpc(status.urls["rpc"]), status.deployment))
     _operator_ensure(status.directory / OPERATOR_FILE)
     WorkProbe.objects.create()

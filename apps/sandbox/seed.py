@@ -11,6 +11,8 @@ from django.db import transaction
 from apps.chain import services as chain
 from apps.chain.models import Network, Wallet
 from apps.core.models import Asset
+from apps.deposits.models import DepositRule
+from apps.deposits.scanning import scans_ensure
 from apps.deposits.setup import collecting_allow
 from apps.fees.models import FeeSchedule
 from apps.fees.services import fee_schedule_set
@@ -19,8 +21,14 @@ from apps.providers import services as providers
 from apps.providers.models import Market, PriceFeed, Venue
 from apps.sandbox.runtime.deployment import Deployment
 from apps.treasury.services import equity_fund
+from apps.withdrawals.models import WithdrawalRule
+from apps.withdrawals.services import payouts_allow
 
 ETHER = 10**18
+# The least deposit is a whole unit's ten-thousandth.
+_MINIMUM_PARTS = 10_000
+# What a withdrawal's quote counts with, in units of gas; what is not burned goes back.
+_NATIVE_GAS, _TOKEN_GAS = 21_000, 65_000
 _V3_SINGLE = "exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))"
 _V2_SWAP = "swapExactTokensForTokens(uint256,uint256,address[],address,uint256)"
 
@@ -79,6 +87,31 @@ def seed(
             fee_schedule_set(tier="standard", bps=50)
             fee_schedule_set(tier="premium", bps=20)
     return Seeded(network, wallet, assets, markets)
+
+
+def money_open(seeded: Seeded) -> None:
+    """Accept deposits of every asset, and withdrawals: terms, the monitor's place, lines for the signer.
+
+    The terms are those of a first run; what somebody changed since in the admin stays.
+    """
+    scans_ensure()
+    native_id = seeded.network.native_asset_id
+    for asset in seeded.assets.values():
+        scale = 10**asset.decimals
+        DepositRule.objects.get_or_create(
+            asset=asset, defaults={"minimum_units": max(1, scale // _MINIMUM_PARTS)}
+        )
+        WithdrawalRule.objects.get_or_create(
+            asset=asset,
+            defaults={
+                "minimum_units": 1,
+                "gas_units": _NATIVE_GAS if asset.pk == native_id else _TOKEN_GAS,
+                "person_daily_units": 1_000_000 * scale,
+                "platform_hourly_units": 10_000_000 * scale,
+                "approval_above_units": 100_000 * scale,
+            },
+        )
+        payouts_allow(asset_id=asset.pk)
 
 
 def gas_fund(seeded: Seeded, market_maker: Any, *, ether: int = 100) -> None:
@@ -199,6 +232,6 @@ def _limits(network: Network, wallet: Wallet, assets: dict[str, Asset], deployme
     chain.wallet_cap_set(
         wallet_id=wallet.pk,
         asset_id=assets["ETH"].pk,
-        per_transaction_units=0,
-        daily_units=0,
+        per_transaction_units=1_000 * ETHER,
+        daily_units=10_000 * ETHER,
     )

@@ -41,9 +41,7 @@ class Person:
             "price_max": plan.price_max,
             "schedule": _given(schedule),
         }
-        return self._said(
-            self._http.post("plans", json=_given(body), headers={"Idempotency-Key": str(uuid.uuid4())})
-        )
+        return self._write("plans", _given(body))
 
     def plan(self, plan_id: str) -> dict[str, Any]:
         return self._said(self._http.get(f"plans/{plan_id}"))
@@ -59,6 +57,36 @@ class Person:
     def balances(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._said(self._http.get("balances"))["data"]
         return sorted(found, key=lambda balance: str(balance["asset"]))
+
+    def deposit_address(self) -> str:
+        """Where to send money, as the API tells it. Raises `SandboxError` unless there is exactly one."""
+        found: list[dict[str, Any]] = self._said(self._http.get("deposit-addresses"))["data"]
+        if len(found) != 1:
+            raise SandboxError(f"{self.name} has {len(found)} deposit addresses")
+        return str(found[0]["address"])
+
+    def deposits(self) -> list[dict[str, Any]]:
+        return list(self._pages("deposits"))
+
+    def destination_add(self, *, address: str, label: str) -> dict[str, Any]:
+        return self._write("withdrawal-destinations", {"address": address, "label": label})
+
+    def withdraw(self, *, asset: str, amount: str, destination: str) -> dict[str, Any]:
+        """Ask for a withdrawal at the fee quoted now."""
+        quote = self._said(self._http.post("withdrawals/quote", json={"asset": asset, "amount": amount}))
+        body = {"asset": asset, "amount": amount, "destination": destination, "max_fee": quote["fee"]}
+        return self._write("withdrawals", body)
+
+    def withdrawals(self) -> list[dict[str, Any]]:
+        return list(self._pages("withdrawals"))
+
+    def reserves(self) -> list[dict[str, Any]]:
+        """The platform's proof of reserves; anybody may ask."""
+        found: list[dict[str, Any]] = self._said(self._http.get("platform/reserves"))["data"]
+        return found
+
+    def _write(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._said(self._http.post(path, json=body, headers={"Idempotency-Key": str(uuid.uuid4())}))
 
     def _pages(self, path: str) -> Iterator[dict[str, Any]]:
         cursor: str | None = None

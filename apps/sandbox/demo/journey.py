@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -11,7 +11,7 @@ from apps.sandbox.demo.room import trouble_look, unfinished_look
 from apps.sandbox.demo.scenario import BERLIN, Scenario
 from apps.sandbox.market import Market
 from apps.sandbox.runtime.errors import SandboxError
-from apps.sandbox.travel import bells_ring, platform_travel
+from apps.sandbox.travel import bells_ring, platform_travel, platform_travel_by
 
 _STEP_SECONDS = 45.0
 _END_SECONDS = 60.0
@@ -46,6 +46,22 @@ class Journey:
         for instant in self._scenario.instants:
             self._step(instant)
         self._arrive()
+
+    def travel_by(self, by: timedelta) -> None:
+        """Let time pass in which nothing is due."""
+        platform_travel_by(by=by)
+
+    def wait(self, done: Callable[[], bool], *, what: str, bells: Sequence[str] = ()) -> None:
+        """Mine and ring until `done`; `bells` besides those of work that is due."""
+        deadline = time.monotonic() + _END_SECONDS
+        while not done():
+            if time.monotonic() > deadline:
+                raise SandboxError("\n".join([f"{what}: not after {_END_SECONDS:.0f} s", *trouble_look()]))
+            self._mine()
+            bells_ring()
+            for name in bells:
+                doorbell.ring(name)
+            self._pause.wait(_MINE_SECONDS)
 
     def _step(self, instant: datetime) -> None:
         self._move_market(instant)

@@ -12,12 +12,12 @@ from django.core.management import call_command
 from rich.console import Console
 
 from apps.core import clock
-from apps.sandbox.demo import report
+from apps.sandbox.demo import money_report, report
 from apps.sandbox.demo.client import Person
 from apps.sandbox.demo.journey import Journey
+from apps.sandbox.demo.money import Purse, money_in, money_out, reserves_proved
 from apps.sandbox.demo.scenario import BERLIN, PersonSpec, PlanSpec, Scenario, scenario_make
 from apps.sandbox.demo.screen import WIDTH, Screen
-from apps.sandbox.faucet import person_fund
 from apps.sandbox.market import Market
 from apps.sandbox.runtime.errors import SandboxError
 from apps.sandbox.runtime.paths import ROOT_DIR
@@ -39,31 +39,29 @@ def demo_play(*, status: SandboxStatus, days: int) -> bool:
         screen.prices = journey.prices
         screen.show()
 
-    journey = Journey(scenario=scenario, market=Market(Rpc(status.urls["rpc"]), status.deployment), show=show)
+    market = Market(Rpc(status.urls["rpc"]), status.deployment)
+    journey = Journey(scenario=scenario, market=market, show=show)
     journey.depart()
     people = [_person(spec, status) for spec in scenario.people]
     by_name = {person.name: person for person in people}
+    purses = money_in(journey, market, list(zip(people, scenario.people, strict=True)))
+    _introduce(console, scenario, seconds=time.monotonic() - journey_started)
     for spec in scenario.plans:
         plans[UUID(by_name[spec.owner].plan_create(spec)["id"])] = spec
-    _introduce(console, scenario)
     with screen:
         journey.travel_through()
     seconds = time.monotonic() - journey_started
     console.print(f"{days} days in {seconds:.0f} s, {journey.steps} instants at which something was due.\n")
-    holds = _report(console, scenario, people, plans)
+    holds = _report(console, scenario, people, plans, journey, purses)
     for person in people:
         person.close()
     return holds
 
 
 def _person(spec: PersonSpec, status: SandboxStatus) -> Person:
-    """Made and funded as an operator does it; from here on the person has only the API."""
+    """Made as an operator does it; from here on the person has only the API, and wallets of their own."""
     _command("accounts", "create-user", "--email", spec.email)
     key = _command("accounts", "create-key", "--email", spec.email, "--scopes", "all").strip()
-    for asset, amount in spec.funds.items():
-        person_fund(
-            status=status, email=spec.email, asset_code=asset, amount=amount, reference=f"{spec.name}:{asset}"
-        )
     return Person(name=spec.name, email=spec.email, url=status.urls["api"], key=key)
 
 
@@ -73,17 +71,25 @@ def _command(*arguments: str) -> str:
     return said.getvalue()
 
 
-def _introduce(console: Console, scenario: Scenario) -> None:
+def _introduce(console: Console, scenario: Scenario, *, seconds: float) -> None:
     for person in scenario.people:
-        funds = " and ".join(f"{amount} {asset}" for asset, amount in person.funds.items())
-        console.print(f"{person.name} has {funds}.")
+        funds = ", ".join(f"{amount} {asset}" for asset, amount in person.funds.items())
+        console.print(f"{person.name} sent {funds} on chain.", soft_wrap=True)
+    console.print(f"Everything was seen there, confirmed and credited after {seconds:.1f} s.")
     first, last = scenario.start.astimezone(BERLIN), scenario.end.astimezone(BERLIN)
     console.print(
         f"From {first:%d %b %Y} to {last:%d %b %Y}; the clocks change on {scenario.changes_at:%d %b %Y}.\n"
     )
 
 
-def _report(console: Console, scenario: Scenario, people: list[Person], plans: dict[UUID, PlanSpec]) -> bool:
+def _report(
+    console: Console,
+    scenario: Scenario,
+    people: list[Person],
+    plans: dict[UUID, PlanSpec],
+    journey: Journey,
+    purses: dict[str, Purse],
+) -> bool:
     by_name = {person.name: person for person in people}
     told = [
         report.Told(spec, by_name[spec.owner].plan(str(plan_id)), by_name[spec.owner].slots(str(plan_id)))
@@ -95,6 +101,13 @@ def _report(console: Console, scenario: Scenario, people: list[Person], plans: d
     report.calendar_report(console, told, scenario, checks)
     report.balances_report(console, people, told, scenario, checks)
     report.gas_report(console, told, checks)
+    started = time.monotonic()
+    money_out(journey, list(purses.values()))
+    console.print(f"A day later all of it was withdrawn, in {time.monotonic() - started:.0f} s.\n")
+    money_report.in_report(console, list(purses.values()), told, checks)
+    money_report.out_report(console, list(purses.values()), told, checks)
+    money_report.sweeps_report(console, checks)
+    money_report.reserves_report(console, reserves_proved(journey, people[0]), checks)
     report.invariants_report(console, _invariants(), checks)
     report.checks_report(console, checks)
     return checks.hold

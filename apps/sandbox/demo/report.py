@@ -16,6 +16,24 @@ from apps.sandbox.demo.client import Person
 from apps.sandbox.demo.scenario import BERLIN, Outcome, PlanSpec, Scenario
 from apps.sandbox.demo.screen import ether
 
+# Columns that are aligned on the right.
+_NUMBERS = {
+    *(
+        "Available",
+        "Held",
+        "Slots",
+        "Expected",
+        "Swaps",
+        "Gas",
+        "Ether",
+        "UTC",
+        "Slot",
+        "Sweeps",
+        "Deposited",
+    ),
+    *("Spent", "of it fees", "Bought", "Arrived", "Fee", "Left", "Credited", "Collected", "Left there"),
+    *("Owed to people", "On chain", "Difference"),
+}
 _KNOWN_STATES = {"settled", "skipped", "failed"}
 
 
@@ -62,13 +80,13 @@ def balances_report(
     console: Console, people: Sequence[Person], told: Sequence[Told], scenario: Scenario, checks: Checks
 ) -> None:
     """Balances from the API; each is checked against the journal, and against funds less buys."""
-    table = _table(
+    table = table_make(
         "Balances, as the API tells them", "Person", "Asset", "Available", "Held", "In the journal"
     )
     for person in people:
         spec = next(one for one in scenario.people if one.name == person.name)
         story = _story_units([one for one in told if one.spec.owner == person.name], spec.funds)
-        entries = _journal_units(person.email)
+        entries = journal_units(person.email)
         for balance in person.balances():
             code, decimals = str(balance["asset"]), int(balance["decimals"])
             available, held = int(balance["available_units"]), int(balance["held_units"])
@@ -85,7 +103,9 @@ def balances_report(
 
 def outcomes_report(console: Console, told: Sequence[Told], scenario: Scenario, checks: Checks) -> None:
     """Every slot's outcome, grouped by plan and reason, against the story."""
-    table = _table("Every slot has one outcome", "Plan", "Slots", "State", "Reason", "Expected", "Plan now")
+    table = table_make(
+        "Every slot has one outcome", "Plan", "Slots", "State", "Reason", "Expected", "Plan now"
+    )
     for one in told:
         expected = scenario.expected(one.spec)
         name = f"{one.spec.owner}: {one.spec.name}"
@@ -119,7 +139,7 @@ def outcomes_report(console: Console, told: Sequence[Told], scenario: Scenario, 
 def calendar_report(console: Console, told: Sequence[Told], scenario: Scenario, checks: Checks) -> None:
     """Nine o'clock in Berlin before and after the change, and month ends that clamp."""
     daily = next(one for one in told if one.spec.key == "daily")
-    table = _table("Nine o'clock stays nine o'clock", "Berlin", "Offset", "UTC", "Slot", "Outcome")
+    table = table_make("Nine o'clock stays nine o'clock", "Berlin", "Offset", "UTC", "Slot", "Outcome")
     change = scenario.changes_at.date()
     for slot in daily.slots:
         at = _instant(slot["scheduled_at"])
@@ -179,7 +199,7 @@ def gas_report(console: Console, told: Sequence[Told], checks: Checks) -> None:
     settled = sum(slot["state"] == "settled" for one in told for slot in one.slots)
     saved = settled - swaps.count
     average = swaps.wei // swaps.count if swaps.count else 0
-    table = _table("What batching saves", "", "Swaps", "Gas", "Ether", "")
+    table = table_make("What batching saves", "", "Swaps", "Gas", "Ether", "")
     table.add_row("one swap per slot (estimate)", str(settled), f"{swaps.gas * settled // max(swaps.count, 1):,}",
                   ether(average * settled), "at the average swap's gas")  # fmt: skip
     table.add_row(
@@ -196,7 +216,7 @@ def gas_report(console: Console, told: Sequence[Told], checks: Checks) -> None:
 
 def invariants_report(console: Console, report: dict[str, Any], checks: Checks) -> None:
     """What `manage.py invariants --json` said, line by line."""
-    table = _table("manage.py invariants", "Verdict", "Invariant", "Violations")
+    table = table_make("manage.py invariants", "Verdict", "Invariant", "Violations")
     for one in report["invariants"]:
         table.add_row(
             "holds" if one["holds"] else "BROKEN", one["name"], "; ".join(one["violations"])[:60] or "none"
@@ -215,17 +235,18 @@ def checks_report(console: Console, checks: Checks) -> None:
     console.print(f"{held} of {len(checks.found)} checks hold.", style=style, highlight=False)
 
 
-def _table(title: str, *columns: str) -> Table:
+def table_make(title: str, *columns: str) -> Table:
+    """A table in the report's style."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for name in columns:
-        right = name in {"Available", "Held", "Slots", "Expected", "Swaps", "Gas", "Ether", "UTC", "Slot"}
+        right = name in _NUMBERS
         table.add_column(name, justify="right" if right else "left")
     return table
 
 
 def _price(reference: dict[str, Any], plan: PlanSpec) -> Decimal:
     """Sold coins for one whole bought coin, from the record's ratio of bought units to sold units."""
-    decimals = _decimals()
+    decimals = decimals_read()
     ratio = Decimal(reference["denominator"]) / Decimal(reference["numerator"])
     return ratio.scaleb(decimals[plan.bought] - decimals[plan.sold])
 
@@ -240,7 +261,7 @@ def _units(text: str, decimals: int) -> int:
 
 def _story_units(told: Sequence[Told], funds: dict[str, str]) -> dict[tuple[str, int], int]:
     """Funds less what settled slots spent, plus what they received, per asset, in the asset's own units."""
-    decimals = _decimals()
+    decimals = decimals_read()
     units: Counter[str] = Counter({code: _units(amount, decimals[code]) for code, amount in funds.items()})
     for one in told:
         for slot in one.slots:
@@ -250,13 +271,14 @@ def _story_units(told: Sequence[Told], funds: dict[str, str]) -> dict[tuple[str,
     return {(code, decimals[code]): count for code, count in units.items()}
 
 
-def _decimals() -> dict[str, int]:
+def decimals_read() -> dict[str, int]:
+    """Each asset's decimals, by code."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT code, decimals FROM core_asset")
         return dict(cursor.fetchall())
 
 
-def _journal_units(email: str) -> dict[str, int]:
+def journal_units(email: str) -> dict[str, int]:
     """Sums of the raw entries of a person's accounts, without the running balances."""
     with connection.cursor() as cursor:
         cursor.execute(

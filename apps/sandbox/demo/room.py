@@ -84,6 +84,9 @@ class Unfinished:
     unclosed: int
     unfinal: int
     unbooked: int
+    uncredited: int
+    uncollected: int
+    unpaid: int
 
     @property
     def holds_time(self) -> bool:
@@ -92,7 +95,8 @@ class Unfinished:
 
     @property
     def anything(self) -> bool:
-        return self.holds_time or bool(self.unclosed or self.unfinal or self.unbooked)
+        moving = self.uncredited or self.uncollected or self.unpaid
+        return self.holds_time or bool(self.unclosed or self.unfinal or self.unbooked or moving)
 
 
 def unfinished_look() -> Unfinished:
@@ -107,7 +111,10 @@ def unfinished_look() -> Unfinished:
             " (SELECT count(*) FROM chain_outboundtransaction WHERE state = 'sent'),"
             " (SELECT count(*) FROM plans_slot WHERE closed_at IS NULL),"
             " (SELECT count(*) FROM chain_outboundtransaction WHERE finalized_at IS NULL),"
-            " (SELECT count(*) FROM chain_outboundtransaction WHERE gas_used > 0 AND gas_booked_at IS NULL)",
+            " (SELECT count(*) FROM chain_outboundtransaction WHERE gas_used > 0 AND gas_booked_at IS NULL),"
+            " (SELECT count(*) FROM deposits_deposit WHERE state IN ('seen', 'confirming')),"
+            " (SELECT count(*) FROM deposits_sweep WHERE state IN ('planned', 'funding', 'sweeping')),"
+            " (SELECT count(*) FROM withdrawals_withdrawal WHERE closed_at IS NULL)",
             [clock.now()],
         )
         return Unfinished(*cursor.fetchone())
@@ -121,6 +128,11 @@ def trouble_look() -> list[str]:
             " UNION ALL SELECT 'slot ' || id, state, last_error FROM plans_slot WHERE last_error <> ''"
             " UNION ALL SELECT 'batch ' || id, state, last_error FROM plans_batch WHERE last_error <> ''"
             " UNION ALL SELECT purpose || ' ' || id, state, last_error || reason FROM chain_outboundtransaction"
-            "   WHERE last_error <> '' AND finalized_at IS NULL LIMIT 12"
+            "   WHERE last_error <> '' AND finalized_at IS NULL"
+            " UNION ALL SELECT 'deposit ' || id, state, last_error FROM deposits_deposit WHERE last_error <> ''"
+            " UNION ALL SELECT 'sweep ' || id, state, last_error || reason FROM deposits_sweep"
+            "   WHERE last_error || reason <> ''"
+            " UNION ALL SELECT 'withdrawal ' || id, state, last_error || wait_reason || detail"
+            "   FROM withdrawals_withdrawal WHERE last_error || wait_reason || detail <> '' LIMIT 12"
         )
         return [f"{row[0]} ({row[1]}): {row[2]}" for row in cursor]

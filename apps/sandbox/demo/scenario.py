@@ -127,7 +127,18 @@ def scenario_make(*, now: datetime, days: int) -> Scenario:
     )  # fmt: skip
     people = (
         PersonSpec("Ada", "ada@example.com", {"USDC": str(25 * days + 700)}),
-        PersonSpec("Bela", "bela@example.com", {"USDC": str(70 * days + 100), "WETH": "0.11"}),
+        # One of each, some to the last decimal; nothing buys with bitcoin, links and ether: they only come and go.
+        PersonSpec(
+            "Bela",
+            "bela@example.com",
+            {
+                "USDC": f"{70 * days + 100}.000001",
+                "WETH": "0.11",
+                "WBTC": "0.01000001",
+                "LINK": "12.000000000000000001",
+                "ETH": "1.500000000000000001",
+            },
+        ),
     )
     # A plan whose first run lies after the story's end would be refused, and rightly.
     playing = tuple(plan for plan in plans if plan.runs)
