@@ -46,18 +46,9 @@ def person_fund(
     it. Raises `NotFound`, `DomainError` (unknown asset, bad amount), `SandboxError` (no chain, the mint reverted),
     and the ledger's `ReferenceReused` for a reference that was used for something else.
     """
-    if status.deployment is None:
-        raise SandboxError("the sandbox has no chain")
-    market = Market(Rpc(status.urls["rpc"]), status.deployment)
+    market = market_of(status)
     person = user_by_email(email=email)
-    asset = _asset(asset_code)
-    _on_chain_check(market, asset)
-    try:
-        units = amount_parse(amount, decimals=asset.decimals)
-    except AmountError as error:
-        raise DomainError(error.code, str(error), pointer="/amount") from error
-    if units < 1:
-        raise DomainError("amount_not_positive", "The amount must be positive.", pointer="/amount")
+    asset, units = wish_parse(market, asset_code=asset_code, amount=amount)
     name = f"faucet:{reference or uuid4()}"
     wanted: dict[str, Any] = {
         "user_id": str(person.pk),
@@ -74,6 +65,26 @@ def person_fund(
         json_write(note, wanted)
         result = _pay(market, note, **wanted)
     return Funded(person.pk, asset.code, units, name, bool(result.repeated))
+
+
+def market_of(status: SandboxStatus) -> Market:
+    """The market maker of the running sandbox. Raises `SandboxError` when it has no chain."""
+    if status.deployment is None:
+        raise SandboxError("the sandbox has no chain")
+    return Market(Rpc(status.urls["rpc"]), status.deployment)
+
+
+def wish_parse(market: Market, *, asset_code: str, amount: str) -> tuple[Asset, int]:
+    """An asset of the sandbox's chain and base units of it; errors as `person_fund`."""
+    asset = _asset(asset_code)
+    _on_chain_check(market, asset)
+    try:
+        units = amount_parse(amount, decimals=asset.decimals)
+    except AmountError as error:
+        raise DomainError(error.code, str(error), pointer="/amount") from error
+    if units < 1:
+        raise DomainError("amount_not_positive", "The amount must be positive.", pointer="/amount")
+    return asset, units
 
 
 def _pay(

@@ -1,4 +1,4 @@
-"""`manage.py sandbox up|status|travel|fund|demo|down`: the whole platform on one machine, from nothing."""
+"""`manage.py sandbox up|status|travel|deposit|fund|demo|down`: the whole platform on one machine, from nothing."""
 
 import json
 import os
@@ -37,7 +37,13 @@ class Command(BaseCommand):
         status.add_argument("--json", action="store_true", help="machine-readable, on standard output")
         travel = actions.add_parser("travel", help="Move the clock and the chain ahead, together.")
         _travel_arguments(travel)
-        fund = actions.add_parser("fund", help="Mint tokens on the chain and credit them to a person.")
+        deposit = actions.add_parser(
+            "deposit", help="Send tokens or coin on chain to a person's deposit address."
+        )
+        deposit.add_argument("--email", required=True)
+        deposit.add_argument("--asset", required=True, help="USDC, WBTC, LINK, WETH or ETH")
+        deposit.add_argument("--amount", required=True, help='decimal, such as "1000.50"')
+        fund = actions.add_parser("fund", help="Credit a person by hand, and mint what backs it: no deposit.")
         fund.add_argument("--email", required=True)
         fund.add_argument("--asset", required=True, help="USDC, WBTC, LINK, WETH or ETH")
         fund.add_argument("--amount", required=True, help='decimal, such as "1000.50"')
@@ -128,6 +134,27 @@ class Command(BaseCommand):
             reached = platform_travel_by(by=timedelta(**parts))
         self.stdout.write(f"it is {reached:%Y-%m-%d %H:%M:%S} UTC")
 
+    def _deposit(self, options: dict[str, Any]) -> None:
+        from apps.core.errors import DomainError, Terminal
+        from apps.sandbox.outside import person_deposit
+
+        try:
+            paid = person_deposit(
+                status=self._running(),
+                email=options["email"],
+                asset_code=options["asset"],
+                amount=options["amount"],
+            )
+        except DomainError as error:
+            raise CommandError(error.detail) from error
+        except Terminal as error:
+            raise CommandError(str(error)) from error
+        self.stdout.write(
+            f"{paid.sender} sent {options['amount']} {options['asset']} to {paid.receiver},"
+            f" the deposit address of {options['email']}: {paid.transaction_hash}\n"
+            "GET /api/v1/deposits shows it arrive, confirm and be credited."
+        )
+
     def _fund(self, options: dict[str, Any]) -> None:
         from apps.core.errors import DomainError, Terminal
         from apps.sandbox.faucet import person_fund
@@ -189,7 +216,7 @@ class Command(BaseCommand):
             "\n  In another terminal:\n"
             "    manage.py accounts create-user --email you@example.com\n"
             "    manage.py accounts create-key --email you@example.com --scopes all\n"
-            "    manage.py sandbox fund --email you@example.com --asset USDC --amount 1000\n"
+            "    manage.py sandbox deposit --email you@example.com --asset USDC --amount 1000\n"
             "    manage.py sandbox travel --days 7\n"
             "    manage.py invariants\n"
             "\n  Ctrl-C stops everything.\n"
