@@ -131,7 +131,7 @@ def test_deposited_spent_and_withdrawn_and_both_sides_agree_to_the_last_unit(ann
     destination = ann.post("withdrawal-destinations", {"address": ann.wallet.address, "label": "mine"})[
         "address"
     ]
-    early = ann.post("withdrawals", {"asset": "USDC", "amount": "1", "destination": destination}, status=409)
+    early = ann.post("withdrawals", {"asset": "USDC", "amount": "1", "destination": destination}, status=400)
     assert early["code"] == "destination_waiting"
     assert ann.terminal.manage("sandbox", "travel", "--days", "1", "--seconds", "1").returncode == 0
     for row in ann.get("balances")["data"]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from apps.core.api.amounts import amount_format
 from apps.sandbox.demo.money import Purse
 from apps.sandbox.demo.report import Checks, Told, decimals_read, journal_units, table_make
+from apps.sandbox.demo.screen import ether
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,11 @@ def sweeps_report(console: Console, checks: Checks) -> None:
         if not native:
             checks.add(credited == collected + left, f"{code}: what was credited is collected, or lies there")
     console.print(table)
+    console.print(
+        "Gas burned: "
+        + ", ".join(f"{ether(wei)} ETH for {count} {what}" for what, count, wei in _gas())
+        + ".\n"
+    )
     unfinished = "SELECT count(*) FROM deposits_sweep WHERE state <> 'done'"
     checks.add(_count(unfinished) == 0, "every sweep landed")
 
@@ -153,6 +159,18 @@ def _payouts(purse: Purse) -> int:
         " JOIN accounts_user u ON u.id = w.user_id WHERE u.email = %s)",
         purse.person.email,
     )
+
+
+def _gas() -> list[tuple[str, int, int]]:
+    """How many transactions moved money in and out, and what they burned in wei."""
+    names = {"gas_top_up": "top-ups", "sweep": "sweeps", "withdrawal": "withdrawals"}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT purpose, count(*), sum(gas_used * effective_gas_price_units) FROM chain_outboundtransaction"
+            " WHERE gas_used > 0 AND purpose = ANY (%s) GROUP BY purpose ORDER BY purpose",
+            [list(names)],
+        )
+        return [(names[purpose], count, int(wei)) for purpose, count, wei in cursor]
 
 
 def _amount(units: int, decimals: int) -> str:

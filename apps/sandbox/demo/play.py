@@ -74,7 +74,7 @@ def _command(*arguments: str) -> str:
 def _introduce(console: Console, scenario: Scenario, *, seconds: float) -> None:
     for person in scenario.people:
         funds = ", ".join(f"{amount} {asset}" for asset, amount in person.funds.items())
-        console.print(f"{person.name} sent {funds} on chain.", soft_wrap=True)
+        console.print(f"{person.name} sent {funds} on chain.")
     console.print(f"Everything was seen there, confirmed and credited after {seconds:.1f} s.")
     first, last = scenario.start.astimezone(BERLIN), scenario.end.astimezone(BERLIN)
     console.print(

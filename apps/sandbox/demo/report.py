@@ -66,7 +66,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Swaps:
-    """What the chain burned for swaps."""
+    """What the chain burned for swaps and their approvals."""
 
     count: int
     gas: int
@@ -210,7 +210,7 @@ def gas_report(console: Console, told: Sequence[Told], checks: Checks) -> None:
                   ether(average * saved), f"{share:.0f} %")  # fmt: skip
     console.print(table)
     total = f"{ether(swaps.all_wei)} ETH, paid by the platform"
-    console.print(f"{swaps.reverted} swaps reverted. All gas, with {swaps.approvals} approvals: {total}.\n")
+    console.print(f"{swaps.reverted} swaps reverted. With {swaps.approvals} approvals: {total}.\n")
     checks.add(0 < swaps.count < settled, f"{settled} slots settled with {swaps.count} swaps")
 
 
@@ -297,8 +297,8 @@ def _swaps() -> Swaps:
             " coalesce(sum(gas_used) FILTER (WHERE purpose = 'swap'), 0),"
             " coalesce(sum(gas_used * effective_gas_price_units) FILTER (WHERE purpose = 'swap'), 0),"
             " count(*) FILTER (WHERE purpose = 'swap' AND state = 'reverted'),"
-            " count(*) FILTER (WHERE purpose <> 'swap'),"
+            " count(*) FILTER (WHERE purpose = 'allowance'),"
             " coalesce(sum(gas_used * effective_gas_price_units), 0)"
-            " FROM chain_outboundtransaction WHERE gas_used > 0"
+            " FROM chain_outboundtransaction WHERE gas_used > 0 AND purpose IN ('swap', 'allowance')"
         )
         return Swaps(*map(int, cursor.fetchone()))
