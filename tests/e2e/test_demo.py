@@ -48,6 +48,13 @@ def test_the_demo_settles_every_slot_and_proves_it_and_leaves_nothing_behind(tmp
     )
     assert re.search(r"31 Mar \d{4} 09:00 CEST .*filled \(on the 31st\)", said)
     assert "The price was above the plan's upper limit" in said  # from the API's record of one slot
+    # and money came from chain and went back there, the last decimal included
+    assert "Bela sent 730.000001 USDC" in said
+    proved = [row for row in rows if row[0] in {"Ada", "Bela"} and row[-1] == "equal" and len(row) >= 5]
+    assert {("Ada", "USDC"), ("Ada", "WBTC"), ("Ada", "WETH")} <= {row[:2] for row in proved}
+    assert {("Bela", code) for code in ("ETH", "LINK", "USDC", "WBTC", "WETH")} <= {row[:2] for row in proved}
+    assert {row[0] for row in rows if row[-1] == "matched"} == {"ETH", "LINK", "USDC", "WBTC", "WETH"}
+    assert "DIFFER" not in said
     assert re.search(r"holds +treasury\.ledger_equals_chain +none", said)
     assert "BROKEN" not in said
     assert (found := re.search(r"(\d+) of (\d+) checks hold\.", said)) is not None
