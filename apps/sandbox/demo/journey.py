@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from apps.core import doorbell
-from apps.sandbox.demo.room import trouble_look, unfinished_look
+from apps.sandbox.demo.room import read_look, trouble_look, unfinished_look
 from apps.sandbox.demo.scenario import BERLIN, Scenario
 from apps.sandbox.market import Market
 from apps.sandbox.runtime.errors import SandboxError
@@ -51,17 +51,27 @@ class Journey:
         """Let time pass in which nothing is due."""
         platform_travel_by(by=by)
 
-    def wait(self, done: Callable[[], bool], *, what: str, bells: Sequence[str] = ()) -> None:
+    def wait(
+        self, done: Callable[[], bool], *, what: str, bells: Sequence[str] = (), mine: bool = True
+    ) -> None:
         """Mine and ring until `done`; `bells` besides those of work that is due."""
         deadline = time.monotonic() + _END_SECONDS
         while not done():
             if time.monotonic() > deadline:
                 raise SandboxError("\n".join([f"{what}: not after {_END_SECONDS:.0f} s", *trouble_look()]))
-            self._mine()
+            if mine:
+                self._mine()
             bells_ring()
             for name in bells:
                 doorbell.ring(name)
             self._pause.wait(_MINE_SECONDS)
+
+    def rest(self) -> None:
+        """Let the chain stand still, and wait until the platform has read all of it."""
+        rpc = self._market.chain.rpc
+        rpc.call("evm_setIntervalMining", 0)
+        head = int(rpc.call("eth_blockNumber"), 16)
+        self.wait(lambda: read_look() >= head, what=f"block {head} being read", mine=False)
 
     def _step(self, instant: datetime) -> None:
         self._move_market(instant)

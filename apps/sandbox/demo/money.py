@@ -90,7 +90,7 @@ def reserves_proved(journey: Journey, person: Person) -> list[dict[str, Any]]:
             for row in found
         )
 
-    journey.wait(looked, what="the proof of reserves", bells=["treasury.reserves"])
+    journey.wait(looked, what="the proof of reserves", bells=["treasury.reserves"], mine=False)
     return person.reserves()
 
 

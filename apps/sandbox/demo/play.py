@@ -107,6 +107,7 @@ def _report(
     money_report.in_report(console, list(purses.values()), told, checks)
     money_report.out_report(console, list(purses.values()), told, checks)
     money_report.sweeps_report(console, checks)
+    journey.rest()
     money_report.reserves_report(console, reserves_proved(journey, people[0]), checks)
     report.invariants_report(console, _invariants(), checks)
     report.checks_report(console, checks)

@@ -120,6 +120,16 @@ def unfinished_look() -> Unfinished:
         return Unfinished(*cursor.fetchone())
 
 
+def read_look() -> int:
+    """The block up to which headers are held and deposits looked for; -1 before the first."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT coalesce(min(least(network.watched_block, scan.next_block - 1)), -1)"
+            " FROM chain_network AS network JOIN deposits_scan AS scan ON scan.network_id = network.id"
+        )
+        return int(cursor.fetchone()[0])
+
+
 def trouble_look() -> list[str]:
     """The last errors on rows that are not done: what to say when something does not move."""
     with connection.cursor() as cursor:
