@@ -188,7 +188,7 @@ def _money_kill(name: str, armed: str) -> Case:
     }
     # A network is always scanned: only once there are deposits does dying there show anything.
     late = ".scan." in name or ".final." in name
-    during: Callable[[Stack, World, random.Random], None] | None = None
+    during: money.During | None = None
     if forked:
         during = money.credit_forked(6, name=name)
     elif late:

@@ -26,6 +26,7 @@ from apps.ledger.models import Journal
 from apps.ledger.selectors import balances_for_owner
 from apps.providers.services import price_snapshots_refresh
 from apps.sandbox.runtime.anvil import Anvil
+from apps.sandbox.runtime.errors import SandboxError
 from apps.sandbox.runtime.processes import Child
 from apps.withdrawals import services as withdrawals
 from apps.withdrawals.models import Withdrawal, WithdrawalDestination, WithdrawalRule
@@ -288,7 +289,7 @@ def credit_forked(depth: int, *, name: str = "", limit: int = REORG_LIMIT) -> Du
         anvil.mining_interval(seconds=1)
         if depth > limit:
             threading.Event().wait(2)
-            _resume()
+            _resume(anvil)
 
     return during
 
@@ -333,7 +334,7 @@ def sweep_forked(depth: int) -> During:
         anvil.mining_interval(seconds=1)
         if depth > 1:
             threading.Event().wait(2)
-            _resume()
+            _resume(anvil)
 
     return during
 
@@ -436,8 +437,24 @@ def _halted(world: Money) -> None:
     )
 
 
-def _resume() -> None:
-    """What an operator does once the node shows the chain that stays."""
+def _resume(anvil: Anvil) -> None:
+    """What an operator does once the node shows the chain that stays.
+
+    Transactions that were final and that the fork put elsewhere are left to the operator ("check by hand"): those
+    that happened all the same, at the same price, are written down where they are now. There is no tool for it.
+    """
     for network in Network.objects.filter(halted_at__isnull=False):
-        chain.network_resume(network_id=network.pk)
+        for row in chain.network_resume(network_id=network.pk):
+            if row.attempt is None:
+                continue
+            got = anvil.rpc.call("eth_getTransactionReceipt", row.attempt.hash)
+            if got is None or got["blockHash"] == row.block_hash:
+                continue
+            found = (bool(int(got["status"], 16)), int(got["gasUsed"], 16), int(got["effectiveGasPrice"], 16))
+            booked = (row.succeeded, row.gas_used, row.effective_gas_price_units)
+            if found != booked:
+                raise SandboxError(f"{row.reference}: booked {booked}, the chain that stays says {found}")
+            OutboundTransaction.objects.filter(pk=row.pk).update(
+                block_number=int(got["blockNumber"], 16), block_hash=got["blockHash"]
+            )
     Network.objects.update(reorg_limit=REORG_LIMIT)

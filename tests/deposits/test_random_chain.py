@@ -323,7 +323,7 @@ class Shallows:
         left = {(row.state, row.credited_units) for row in rows if row.transaction_hash not in wanted}
         assert left <= {("orphaned", 0), ("reversed", 0), ("frozen", 0)}
         self._books_agree(totals)
-        net: Counter[UUID] = Counter()
+        net: Counter[UUID | None] = Counter()
         for topic, subject in Event.objects.values_list("topic", "object_id"):
             net[subject] += {"deposit.credited": 1, "deposit.reversed": -1}.get(topic, 0)
         assert {row.pk: net[row.pk] for row in rows} == {row.pk: int(row.state == "credited") for row in rows}
