@@ -62,7 +62,7 @@ def test_the_same_again_changes_nothing(bank: Bank) -> None:
 )
 def test_what_is_no_deposit_is_left_out(bank: Bank, changes: dict[str, Any]) -> None:
     ann = bank.person()
-    wallet = Wallet.objects.create(address="0x" + "aa" * 20, role="gas")
+    wallet = Wallet.objects.create(address="0x" + "aa" * 20, role="gas", key_ciphertext=b"none")
     ours = OutboundTransaction.objects.create(
         network=bank.network, wallet=wallet, reference="r", purpose="p", to=STRANGER, gas_limit=1
     )

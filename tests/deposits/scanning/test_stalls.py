@@ -113,12 +113,12 @@ def test_health_and_metrics_say_it(monitor: Monitor) -> None:
 def test_metrics_go_on_without_the_database(monitor: Monitor, monkeypatch: pytest.MonkeyPatch) -> None:
     from django.db import OperationalError
 
-    from apps.operations import metrics
+    from apps.deposits import monitor_metrics
 
     def away() -> None:
         raise OperationalError("away")
 
-    monkeypatch.setattr(metrics, "lags", away)
+    monkeypatch.setattr(monitor_metrics, "lags", away)
     text = Client().get("/metrics", REMOTE_ADDR="127.0.0.1").content.decode()
     assert "tranche_monitor" not in text
     assert "django_http" in text

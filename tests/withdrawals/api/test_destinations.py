@@ -73,7 +73,7 @@ def test_malformed_input_is_pointed_at_and_changes_nothing(
     [("0x" + "0" * 40, "burn_address"), (OURS, "own_address"), (TOKEN, "contract_address")],
 )
 def test_addresses_that_are_nobodys_or_ours_are_refused(office: Office, address: str, code: str) -> None:
-    Wallet.objects.create(address=OURS, role="gas")
+    Wallet.objects.create(address=OURS, role="gas", key_ciphertext=b"none")
     before = everything()
     problem(
         office.client.post(URL, {"address": address, "label": "x"}), 400, code, errors=[("/address", code)]

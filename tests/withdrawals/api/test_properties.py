@@ -275,7 +275,7 @@ def test_every_life_of_withdrawals_keeps_the_books(office: Office) -> None:
     Life.operators = [User.objects.create(email=f"op{n}@example.org", is_staff=True) for n in range(3)]
     from tests.withdrawals.api.conftest import OURS
 
-    Life.wallet = Wallet.objects.create(address=OURS, role="swap")
+    Life.wallet = Wallet.objects.create(address=OURS, role="swap", key_ciphertext=b"none")
     try:
         run_state_machine_as_test(
             Life,

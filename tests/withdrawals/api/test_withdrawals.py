@@ -153,7 +153,7 @@ def _refuse_zero(office: Office) -> None:
 
 
 def _refuse_ours(office: Office) -> None:
-    Wallet.objects.create(address=OURS, role="gas")
+    Wallet.objects.create(address=OURS, role="gas", key_ciphertext=b"none")
     office.destination(office.user, OURS)
 
 
