@@ -184,10 +184,21 @@ class Life(RuleBasedStateMachine):
         for row in rows:
             self.model[row.pk] = S.SENDING
 
+    @rule(cents=st.integers(min_value=300, max_value=19_000))
+    def hurry(self, cents: int) -> None:
+        """A small one from the request to the signer in one go: else few lives get as far as the chain."""
+        before = set(self.model)
+        self.ask(cents=cents)
+        for pk in set(self.model) - before:
+            with transaction.atomic():
+                withdrawals_move([Withdrawal.objects.select_for_update().get(pk=pk)], S.APPROVED)
+            self.model[pk] = S.APPROVED
+            self.send()
+
     @precondition(lambda self: self.in_state(S.SENDING, S.SENT))
     @rule(
         data=st.data(),
-        end=st.sampled_from(["sent", "confirmed", "reverted", "cancelled", "failed"]),
+        end=st.sampled_from(["sent", "confirmed", "confirmed", "reverted", "cancelled", "failed"]),
         gas=st.integers(min_value=0, max_value=10**16),
     )
     def chain_moves(self, data: st.DataObject, end: str, gas: int) -> None:
@@ -283,6 +294,8 @@ def test_every_life_of_withdrawals_keeps_the_books(office: Office) -> None:
                 max_examples=12,
                 stateful_step_count=30,
                 deadline=None,
+                # The same lives each time: that every end is among them is asserted below.
+                derandomize=True,
                 suppress_health_check=list(HealthCheck),
                 database=None,
             ),
