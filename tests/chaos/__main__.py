@@ -61,18 +61,18 @@ def _run(stack: Stack, options: argparse.Namespace, console: Console) -> list[di
 
     assert stack.proxy is not None
     endpoint_add(network_id=Network.objects.get().pk, name="anvil", url=stack.proxy.url)
-    needed = any(
-        case.money
-        and (case.smoke or not options.smoke)
-        and any(text in case.name for text in options.only.split(","))
+    texts = options.only.split(",")
+    chosen = {
+        case.name: case.money
         for case in all_cases()
-    )
+        if any(text in case.name for text in texts) and (case.smoke or not options.smoke)
+    }
+    # Each world is played undisturbed first: what its other cases are compared with.
+    baselines = {"money undisturbed", "undisturbed"}
     wanted = [
         case
         for case in all_cases()
-        if case.name == "undisturbed"
-        or (case.name == "money undisturbed" and needed)
-        or (any(text in case.name for text in options.only.split(",")) and (case.smoke or not options.smoke))
+        if case.name in chosen or (case.name in baselines and case.money in chosen.values())
     ]
     books: dict[str, Any] = {}
     rows = []

@@ -707,7 +707,7 @@ MONEY = [
             fault,
             how,
             arm=money.fault_set(kind, **options),
-            during=money.faulty(kind, lasts=lasts),
+            during=money.faulty(lasts=lasts),
             faulty=True,
         )
         for name, fault, how, kind, lasts, options in (

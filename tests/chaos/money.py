@@ -339,8 +339,8 @@ def sweep_forked(depth: int) -> During:
     return during
 
 
-def faulty(kind: str, *, lasts: float | None = None, **options: Any) -> During:
-    """From the deposits on, or until `lasts` seconds are over."""
+def faulty(*, lasts: float | None = None) -> During:
+    """The fault that was set before the deposits ends `lasts` seconds after them, or with the case."""
 
     def during(stack: Stack, world: Money, chance: random.Random) -> None:
         assert stack.proxy is not None
