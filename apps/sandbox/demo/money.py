@@ -7,8 +7,10 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from apps.chain.models import Network
 from apps.core import clock, doorbell
 from apps.core.models import Asset
+from apps.deposits.models import Holding
 from apps.sandbox.demo.client import Person
 from apps.sandbox.demo.journey import Journey
 from apps.sandbox.demo.room import unfinished_look
@@ -44,7 +46,7 @@ class Purse:
 def money_in(
     journey: Journey, market: Market, people: Sequence[tuple[Person, PersonSpec]]
 ) -> dict[str, Purse]:
-    """Everybody pays on chain to the address that the API gave them; by name, once all is credited."""
+    """Everybody pays on chain to the address that the API gave them; by name, once all is credited and collected."""
     decimals = dict(Asset.objects.values_list("code", "decimals"))
     purses = {}
     for person, spec in people:
@@ -58,6 +60,7 @@ def money_in(
     journey.wait(lambda: all(_credited(purse) for purse in purses.values()), what="deposits")
     # Beat asks twice a minute what is worth collecting; the story's time goes faster.
     doorbell.ring("deposits.sweep_plan")
+    journey.wait(_collected, what="sweeps")
     return purses
 
 
@@ -98,6 +101,12 @@ def _credited(purse: Purse) -> bool:
     """Whether as many deposits as were sent are credited, by the API."""
     states = [row["state"] for row in purse.person.deposits()]
     return states.count("credited") == len(states) == len(purse.sent)
+
+
+def _collected() -> bool:
+    """Whether no token lies at deposit addresses any more, by the books; some ether stays there for gas."""
+    native = Network.objects.values("native_asset_id")
+    return not Holding.objects.filter(units__gt=0).exclude(asset_id__in=native).exists()
 
 
 def _confirmed(purse: Purse) -> bool:

@@ -118,11 +118,8 @@ def sweeps_report(console: Console, checks: Checks) -> None:
         if not native:
             checks.add(credited == collected + left, f"{code}: what was credited is collected, or lies there")
     console.print(table)
-    console.print(
-        "Gas burned: "
-        + ", ".join(f"{ether(wei)} ETH for {count} {what}" for what, count, wei in _gas())
-        + ".\n"
-    )
+    gas = ", ".join(f"{what} ({count}) {ether(wei)}" for what, count, wei in _gas())
+    console.print(f"Gas in ETH: {gas}.\n")
     unfinished = "SELECT count(*) FROM deposits_sweep WHERE state <> 'done'"
     checks.add(_count(unfinished) == 0, "every sweep landed")
 

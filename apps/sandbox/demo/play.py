@@ -75,7 +75,7 @@ def _introduce(console: Console, scenario: Scenario, *, seconds: float) -> None:
     for person in scenario.people:
         funds = ", ".join(f"{amount} {asset}" for asset, amount in person.funds.items())
         console.print(f"{person.name} sent {funds} on chain.")
-    console.print(f"Everything was seen there, confirmed and credited after {seconds:.1f} s.")
+    console.print(f"All of it was seen there, confirmed, credited and collected after {seconds:.1f} s.")
     first, last = scenario.start.astimezone(BERLIN), scenario.end.astimezone(BERLIN)
     console.print(
         f"From {first:%d %b %Y} to {last:%d %b %Y}; the clocks change on {scenario.changes_at:%d %b %Y}.\n"
