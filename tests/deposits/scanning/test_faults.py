@@ -87,6 +87,16 @@ def test_dropped_logs_of_a_range_are_noticed_too(monitor: Monitor) -> None:
     assert len(monitor.deposits()) == 1
 
 
+def test_a_block_with_more_logs_than_the_node_shows_is_read_by_its_receipts(monitor: Monitor) -> None:
+    emitter = monitor.contract(bytecode.EMITTER)
+    monitor.chain.proxy.fault("logs_cap", offset=1)
+    monitor.send(emitter, words(monitor.address(), monitor.address()))
+    monitor.mine()
+    monitor.scan(times=12)
+    assert monitor.read_all()
+    assert len(monitor.deposits()) == 2
+
+
 # Unknown is not absent
 
 
