@@ -135,6 +135,15 @@ class Header:
 
 
 @dataclass(frozen=True)
+class HeadView:
+    """Reads at one head: a result per call, and the tip per gas (wei) that the node suggests there, 0 if none."""
+
+    header: Header
+    answers: list[bytes | CallReverted]
+    priority_fee_units: int
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What a mined transaction did. `status` is True for success."""
 

@@ -12,7 +12,7 @@ from apps.chain import services as chain
 class ChainView:
     """Answers that were all true at one block. An answer of None is a call that reverted.
 
-    `gas_price_units` is what a unit of gas costs at that block, in the network's native base units.
+    `gas_price_units` is what a unit of gas costs there, base fee and usual tip, in native base units.
     """
 
     block_number: int
@@ -23,12 +23,12 @@ class ChainView:
 
 def chain_view(*, network_id: UUID, calls: Sequence[tuple[str, str]]) -> ChainView:
     """The latest block, and `calls` ((contract, call data) pairs) at it; raises chain's retryable errors."""
-    block, answers = chain.calls_at_head_read(
+    seen = chain.calls_at_head_read(
         network_id=network_id, calls=[chain.Call(to=to, data=data) for to, data in calls]
     )
     return ChainView(
-        block_number=block.number,
-        block_at=datetime.fromtimestamp(block.timestamp, tz=UTC),
-        gas_price_units=block.base_fee_units,
-        answers=[answer if isinstance(answer, bytes) else None for answer in answers],
+        block_number=seen.header.number,
+        block_at=datetime.fromtimestamp(seen.header.timestamp, tz=UTC),
+        gas_price_units=seen.header.base_fee_units + seen.priority_fee_units,
+        answers=[answer if isinstance(answer, bytes) else None for answer in seen.answers],
     )

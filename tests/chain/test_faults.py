@@ -239,10 +239,11 @@ def test_without_one_endpoint_for_both_a_lied_head_ends_the_read_and_with_it_the
                 network_id=chain.network.pk, calls=[call], block=chain.node.block_number() + 500
             )
 
-        head, answers = services.calls_at_head_read(network_id=chain.network.pk, calls=[call])
+        seen = services.calls_at_head_read(network_id=chain.network.pk, calls=[call])
 
-        assert head.number == chain.node.block_number()
-        assert [len(answer) for answer in answers if isinstance(answer, bytes)] == [32]
+        assert seen.header.number == chain.node.block_number()
+        assert seen.priority_fee_units == int(chain.node.rpc.call("eth_maxPriorityFeePerGas"), 16) > 0
+        assert [len(answer) for answer in seen.answers if isinstance(answer, bytes)] == [32]
         assert "claims to have" in RpcEndpoint.objects.get(name="main").last_error
 
 

@@ -1,12 +1,12 @@
 """Reads from the chain, with failover. None and *unknown* mean the same; nothing here is cached."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from apps.chain import abi, failover, market
 from apps.chain.client import Endpoint, call_params, header, quantity
-from apps.chain.domain import Call, CallReverted, Fees, Header
+from apps.chain.domain import Call, CallReverted, Fees, Header, HeadView
 from apps.chain.errors import EndpointFailure, RpcError, RpcUnavailable
 from apps.chain.models import Network
 
@@ -34,23 +34,24 @@ def calls_read(
     return _ask(network_id, act)
 
 
-def calls_at_head_read(
-    *, network_id: UUID, calls: Sequence[Call]
-) -> tuple[Header, list[bytes | CallReverted]]:
-    """The head that an endpoint claims, and `calls` at it, both from the same endpoint.
+def calls_at_head_read(*, network_id: UUID, calls: Sequence[Call]) -> HeadView:
+    """The head that an endpoint claims, `calls` at it, and the tip that is usual there, from the same endpoint.
 
     One that cannot show the block that it claims as its head is passed over: it lies, or is several nodes of
     different height behind one URL. Raises `RpcUnavailable` like `calls_read`.
     """
 
-    def act(endpoint: Endpoint) -> tuple[Header, list[bytes | CallReverted]]:
+    def act(endpoint: Endpoint) -> HeadView:
         head = header(endpoint.request("eth_getBlockByNumber", ["latest", False]))
         if head is None:
             raise EndpointFailure("no latest block", in_doubt=False)
         at = hex(head.number)
-        answers = endpoint.batch([("eth_call", call_params(call, at)) for call in calls])
+        asked: list[tuple[str, Sequence[Any]]] = [("eth_call", call_params(call, at)) for call in calls]
+        *answers, tip = endpoint.batch([*asked, ("eth_maxPriorityFeePerGas", [])])
         try:
-            return head, [call_result(answer) for answer in answers]
+            # A node that suggests no tip has none to tell; what is signed asks it again, and other methods too.
+            priority = 0 if isinstance(tip, RpcError) else quantity(tip)
+            return HeadView(head, [call_result(answer) for answer in answers], priority)
         except RpcError:
             # The calls may be at fault, which is no reason to rest an endpoint, or the block.
             if header(endpoint.request("eth_getBlockByNumber", [at, False])) is None:
