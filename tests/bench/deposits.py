@@ -16,7 +16,7 @@ from uuid import UUID
 from django.db import connection, transaction
 
 from apps.accounts.models import User
-from apps.chain.models import Block, Network, Token
+from apps.chain.models import Block, Network, NetworkWatch, Token
 from apps.chain.services import network_create
 from apps.core import clock, partitions, work
 from apps.core.ids import uuid7_many
@@ -63,6 +63,9 @@ def run(*, count: int = DEPOSITS, people: int = PEOPLE, runs: int = 3) -> list[d
     finally:
         with connection.cursor() as cursor:
             cursor.execute(_UNPLAIN)
+        # No node stands behind this network: nobody else should watch it, or compare its books with a chain.
+        NetworkWatch.objects.filter(network=network).delete()
+        Network.objects.filter(pk=network.pk).update(watched_block=None, final_block=None)
     own, bare = statistics.median(ours), statistics.median(floor)
     ratio = round(own / bare, 2)
     return [
@@ -83,7 +86,7 @@ def run(*, count: int = DEPOSITS, people: int = PEOPLE, runs: int = 3) -> list[d
 def _world(people: int) -> tuple[Network, list[str]]:
     native, _ = Asset.objects.get_or_create(code="BETH", defaults={"name": "Bench Ether", "decimals": 18})
     asset, _ = Asset.objects.get_or_create(code="BUSD", defaults={"name": "Bench Dollar", "decimals": 6})
-    network = network_create(chain_id=99_999, name="bench", native_asset_id=native.pk)
+    network = network_create(chain_id=99_999, name="bench-credits", native_asset_id=native.pk)
     Token.objects.get_or_create(
         network=network, asset=asset, defaults={"address": _CONTRACT, "decimals": asset.decimals}
     )

@@ -27,10 +27,10 @@ def test_quick_benchmarks_run_and_write_their_rows(tmp_path: Path) -> None:
     assert [set(row) for row in rows] == [keys] * 12
     assert [row["name"].split(" ")[0].rstrip(":") for row in rows] == [
         "claiming",
-        "crediting",
         "engine",
         *["main"] * 4,
         "worker",
         *["api"] * 4,
+        "crediting",
     ]
     assert all(row["ours"] > 0 and isinstance(row["met"], bool) for row in rows)

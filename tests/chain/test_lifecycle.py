@@ -311,7 +311,6 @@ def test_effects_are_read_from_transfer_logs_without_gas(
     services.wallet_cap_set(
         wallet_id=chain.wallet.pk, asset_id=token.asset_id, per_transaction_units=10**9, daily_units=10**9
     )
-    chain.node.rpc.call("anvil_impersonateAccount", deployment.deployer)
     give = abi.call_data("transfer(address,uint256)", [chain.wallet.address, 1_000_000])
     chain.node.rpc.call(
         "eth_sendTransaction", {"from": deployment.deployer, "to": token.address, "data": give}
