@@ -163,11 +163,12 @@ def test_compose_has_a_service_for_each_role_running_that_role() -> None:
         assert command(role)[0].endswith(("python", "python3", "python3.11", "python3.12", "python3.13"))
 
 
-def test_only_the_signer_sees_its_keys() -> None:
-    holders = [name for name, one in compose()["services"].items() if "SIGNER_KEYS" in json.dumps(one)]
+@pytest.mark.parametrize("secret", ["SIGNER_KEYS", "SIGNER_DEPOSIT_XPRV"])
+def test_only_the_signer_sees_its_keys(secret: str) -> None:
+    holders = [name for name, one in compose()["services"].items() if secret in json.dumps(one)]
 
     assert holders == ["signer"]
-    assert [role for role in ROLES if "SIGNER_KEYS" in read(RAILWAY[role]).partition("[build]")[2]] == []
+    assert [role for role in ROLES if secret in read(RAILWAY[role]).partition("[build]")[2]] == []
 
 
 def test_every_role_waits_for_the_migration_and_the_migration_for_the_database() -> None:

@@ -37,7 +37,7 @@ class Terminal:
         self.up: subprocess.Popen[str] | None = None
         self.log = directory.parent / f"{directory.name}.up.log"
 
-    def start(self, *, until: str = READY, seconds: float = 150) -> None:
+    def start(self, *, until: str = READY, seconds: float = 90) -> None:
         """Run `up` and wait until it has said `until`."""
         with self.log.open("w") as log:
             self.up = subprocess.Popen(

@@ -20,7 +20,7 @@ from apps.sandbox.runtime.rpc import Rpc
 from apps.sandbox.runtime.status import process_started_at
 from tests.sandbox.platform import Terminal
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(180)]
 
 ROLES = {"web", "worker", "signer", "beat", "flower"}
 SERVICES = {"postgres", "valkey", "anvil"}
@@ -165,6 +165,7 @@ def test_down_stops_everything_from_another_terminal_and_leaves_the_data(tmp_pat
         terminal.end()
 
 
+@pytest.mark.timeout(300)  # two whole platforms, started one after the other
 def test_two_at_once_do_not_collide(running: Terminal, tmp_path: Path) -> None:
     # given one that runs, and a second one that asks for no ports of its own
     second = Terminal(tmp_path / "second", ports=False)
