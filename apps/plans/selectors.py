@@ -1,15 +1,18 @@
 """Reads of plans and slots for their owner. A fixed number of queries each; another person's id finds nothing."""
 
+from collections import namedtuple
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import Count, Prefetch, Q, Subquery, Sum
 
 from apps.chain.models import TransactionAttempt
-from apps.core.api.pagination import Cursor, Page, PageQuery, keyset_page, page_cut
+from apps.core.api.pagination import Cursor, Page, PageQuery, page_cut
 from apps.core.brief import Brief
 from apps.core.errors import NotFound
 from apps.core.models import Asset
@@ -34,6 +37,19 @@ def _markets_read(_: str) -> dict[UUID, Market]:
 
 # A page of plans is hundreds of columns shorter without those that all of its rows share.
 MARKETS_OF_PLANS = Brief(_markets_read, seconds=1.0, models=(Market, Asset))
+
+
+_LISTED = (
+    "id", "version", "name", "state", "state_reason", "market_id", "amount_units", "total_budget_units",
+    "committed_units", "price_min_units", "price_max_units", "max_slippage_bps", "missed_policy", "grace_seconds",
+    "run_all_limit", "misses_in_a_row", "schedule_kind", "interval", "local_time", "weekdays", "month_day", "cron",
+    "zone", "start_at", "end_at", "max_runs", "next_number", "run_after", "created_at",
+)  # fmt: skip
+_LIST = f"""SELECT {', '.join(f'"{name}"' for name in _LISTED)} FROM plans_plan"""
+_MARKET_AT = _LISTED.index("market_id")
+_UNITS_AT = [at for at, name in enumerate(_LISTED) if name.endswith("_units")]
+# What a list shows of a plan, named like the plan's own columns.
+PlanLine = namedtuple("PlanLine", [*_LISTED, "market"])  # type: ignore[misc]  # noqa: PYI024
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +103,36 @@ class SlotRecord:
 
 def plan_page(
     *, owner_id: UUID, query: PageQuery, state: str = "", market_id: UUID | None = None
-) -> Page[Plan]:
-    """A person's plans, newest first, with markets and assets up to a second old. One query, or two."""
-    wanted = Q(owner_id=owner_id)
-    wanted &= Q(state=state) if state else Q()
-    wanted &= Q(market_id=market_id) if market_id is not None else Q()
-    page = keyset_page(Plan.objects.filter(wanted), query=query)
+) -> Page[PlanLine]:
+    """A person's plans, newest first, with markets and assets up to a second old. One query, or two.
+
+    The list that is asked for most: its SQL is written once, not by the ORM each time, and its rows are tuples.
+    """
+    wanted: dict[str, Any] = {"owner_id = %s": [owner_id]}
+    if state:
+        wanted["state = %s"] = [state]
+    if market_id is not None:
+        wanted["market_id = %s"] = [market_id]
+    if query.cursor is not None:
+        wanted["(created_at, id) < (%s, %s)"] = [query.cursor.created_at, query.cursor.id]
+    statement = f"{_LIST} WHERE {' AND '.join(wanted)} ORDER BY created_at DESC, id DESC LIMIT %s"
+    with connection.cursor() as cursor:
+        cursor.execute(statement, [*chain.from_iterable(wanted.values()), query.limit + 1])
+        rows = cursor.fetchall()
     markets = MARKETS_OF_PLANS.get("all")
-    if not {plan.market_id for plan in page.rows} <= markets.keys():
+    if not {row[_MARKET_AT] for row in rows} <= markets.keys():
         MARKETS_OF_PLANS.forget()  # one was opened this second
         markets = MARKETS_OF_PLANS.get("all")
-    for plan in page.rows:
-        plan.market = markets[plan.market_id]
-    return page
+    found = [_line(row, markets[row[_MARKET_AT]]) for row in rows]
+    return page_cut(found, limit=query.limit, place=lambda plan: Cursor(plan.created_at, plan.id))
+
+
+def _line(row: tuple[Any, ...], market: Market) -> PlanLine:
+    values = list(row)
+    for at in _UNITS_AT:
+        # As everywhere units are `int`: a Decimal would be rounded by the first calculation.
+        values[at] = None if values[at] is None else int(values[at])
+    return PlanLine(*values, market)
 
 
 def plan_get(*, owner_id: UUID, plan_id: UUID) -> Plan:

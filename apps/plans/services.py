@@ -9,9 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
-from apps.accounts.models import User
 from apps.core import clock, doorbell
 from apps.core.errors import Conflict, NotFound
 from apps.events.services import EventDraft, events_publish
@@ -74,7 +73,7 @@ def plan_create(*, owner_id: UUID, market: Market, schedule: ScheduleInput, **va
     plan = plan_draft(owner_id=owner_id, market=market, schedule=schedule, **values)
     with transaction.atomic():
         _check_net(plan, market, tier=_person_lock(owner_id))
-        if Plan.objects.filter(owner_id=owner_id, state__in=LIVE).count() >= settings.PLANS_PER_PERSON:
+        if _live_count(owner_id) >= settings.PLANS_PER_PERSON:
             raise Conflict("too_many_plans", f"A person has at most {settings.PLANS_PER_PERSON} live plans.")
         plan.save(force_insert=True)
         _tell("plan.created", plan)
@@ -184,11 +183,20 @@ def _lock(owner_id: UUID, plan_id: UUID) -> Plan:
 
 def _person_lock(owner_id: UUID) -> str:
     """Let one plan of a person be created at a time, so that the limit holds; returns their fee tier."""
-    rows = User.objects.select_for_update(no_key=True).filter(pk=owner_id)
-    tier: str | None = rows.values_list("fee_tier", flat=True).first()
-    if tier is None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT fee_tier FROM accounts_user WHERE id = %s FOR NO KEY UPDATE", [owner_id])
+        row = cursor.fetchone()
+    if row is None:
         raise NotFound
-    return tier
+    return str(row[0])
+
+
+def _live_count(owner_id: UUID) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM plans_plan WHERE owner_id = %s AND state IN ('active', 'paused')", [owner_id]
+        )
+        return int(cursor.fetchone()[0])
 
 
 def _allow(plan: Plan, *states: PlanState, to: str) -> None:

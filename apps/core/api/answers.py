@@ -20,6 +20,13 @@ from apps.core.api.fields import AmountField
 T = TypeVar("T")
 # From an object, and the serializer that is asked for it, to what goes out.
 Write = Callable[[Any, Any], Any]
+# What these fields' `to_representation` comes to, without its calls. A choice goes out as its text, as it came in.
+_PLAIN: Mapping[type, Callable[[Any], Any]] = {
+    serializers.CharField: str,
+    serializers.ChoiceField: str,
+    serializers.IntegerField: int,
+    serializers.UUIDField: str,
+}
 
 
 class AnswerSerializer(serializers.Serializer[T]):
@@ -58,7 +65,7 @@ def _write(field: Any) -> Write:
         return lambda instance, serializer: [write(item, serializer) for item in look(instance)]
     if isinstance(field, serializers.BaseSerializer) or field.default is not serializers.empty:
         raise TypeError(f"{field.field_name}: an AnswerSerializer cannot write this field")
-    represent = field.to_representation
+    represent = _PLAIN.get(type(field), field.to_representation)
 
     def plain(instance: Any, _: Any) -> Any:
         value = look(instance)
@@ -86,13 +93,17 @@ def _write_amount(field: AmountField, look: Callable[[Any], Any]) -> Write:
 
 def _write_nested(nested: AnswerSerializer[Any], look: Callable[[Any], Any]) -> Write:
     writes = _writes(type(nested))
+    mine_of = f"_nested_{nested.field_name}"
 
     def write(instance: Any, serializer: Any) -> Any:
         value = look(instance)
         if value is None:
             return None
-        mine = copy.copy(nested)
-        mine._context = serializer.context
+        # One copy for all objects of an answer: the context is the answer's.
+        mine = serializer.__dict__.get(mine_of)
+        if mine is None:
+            mine = serializer.__dict__[mine_of] = copy.copy(nested)
+            mine._context = serializer.context
         return {name: write(value, mine) for name, write in writes}
 
     return write

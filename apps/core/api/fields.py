@@ -101,7 +101,8 @@ class InstantField(serializers.DateTimeField):
             self.fail("no_offset")
 
     def to_representation(self, value: datetime) -> str:
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        utc = value if value.tzinfo is UTC else value.astimezone(UTC)
+        return utc.isoformat()[:-6] + "Z"
 
 
 @cache

@@ -1,10 +1,17 @@
 """The database engine of `config.settings.common.databases`."""
 
 import select
+from datetime import UTC
 from typing import Any
 
+from django.db.backends.postgresql.base import ServerSideCursor
 from django_prometheus.db.backends.postgresql import base
-from psycopg.pq import TransactionStatus
+from psycopg import adapters
+from psycopg.postgres import types
+from psycopg.pq import Format, TransactionStatus
+
+# psycopg's own loader of instants, in C where it has one. It reads them in the session's zone.
+_INSTANTS = adapters.get_loader(types["timestamptz"].oid, Format.TEXT)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
@@ -14,7 +21,22 @@ class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
     time-out all leave the socket readable. Only then is the server asked. A server that is lost without a goodbye is
     noticed by the first statement, as it would be by `SELECT 1`. Within a failed transaction nothing is usable, which
     `SELECT 1` would say too.
+
+    Instants are read by psycopg's own loader: Django's is written in Python, a microsecond for each one read, only to
+    name a zone that the session has already. Everything here is in UTC.
     """
+
+    def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
+        link = super().get_new_connection(conn_params)
+        link.adapters.register_loader("timestamptz", _INSTANTS)
+        return link
+
+    def create_cursor(self, name: str | None = None) -> Any:
+        """Django's, without its look at the loader's zone."""
+        if self.timezone != UTC:
+            raise NotImplementedError("the database is read in UTC")
+        link: Any = self.connection
+        return ServerSideCursor(link, name=name, scrollable=False, withhold=link.autocommit) if name else link.cursor()
 
     def is_usable(self) -> bool:
         link: Any = self.connection

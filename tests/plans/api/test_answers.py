@@ -77,3 +77,23 @@ def test_field_that_would_come_out_otherwise_is_refused(field: serializers.Field
 
     with pytest.raises(TypeError, match="code"):
         _ = kind(Asset(code="X", name="X", decimals=2)).data
+
+
+def test_a_list_says_of_a_plan_what_its_own_page_says(desk: Desk) -> None:
+    """Amounts of more digits than a Decimal calculates with among them."""
+    huge = 123_456_789_012_345_678_901_234_567_890_123_456_789
+    for values in (
+        {"amount_units": huge, "total_budget_units": 3 * huge, "price_max_units": huge + 1},
+        {"name": "weekly", "schedule": {"kind": "weekly", "weekdays": [2, 3]}},
+        {"name": "monthly", "schedule": {"kind": "monthly", "day": 31}, "price_min_units": 1},
+    ):
+        desk.plan(**values)
+
+    listed = desk.client.get("/api/v1/plans").json()["data"]
+
+    assert [plan["name"] for plan in listed] == ["monthly", "weekly", "Ether"]
+    assert listed[2]["amount_units"] == str(huge)
+    for plan in listed:
+        alone = desk.client.get(f"/api/v1/plans/{plan['id']}").json()
+        assert {name: alone[name] for name in plan} == plan
+        assert set(alone) - set(plan) == {"progress"}
