@@ -8,25 +8,48 @@ import logging
 from typing import Any
 
 import psycopg
-from django.db import connection
+from django.db import DatabaseError, InterfaceError, connection
 from django_celery_beat.schedulers import DatabaseScheduler
+
+from apps.core import doorbell, work
 
 logger = logging.getLogger(__name__)
 
 # An arbitrary constant of ours; advisory locks are numbers.
 _LOCK_KEY = 7_265_001
 _STANDBY_SECONDS = 1.0
+# How often the leader looks for what has just become due. The look is one statement of index probes.
+_LOOK_SECONDS = 0.25
 
 
 class SingleScheduler(DatabaseScheduler):  # type: ignore[misc]
-    """django-celery-beat's scheduler behind the lock."""
+    """django-celery-beat's scheduler behind the lock.
+
+    Between its ticks it rings for rows that have just become due, so that a plan or a wait of a fraction of a second
+    need not wait for the task `work.tick`, which stands in line behind the work of a busy moment. It rings once per
+    kind; what comes of it, and whether the message arrives, is `work.tick`'s to see to.
+    """
 
     _session: psycopg.Connection[Any] | None = None
+    _due: frozenset[str] = frozenset()
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         if not self._leads():
             return _STANDBY_SECONDS
-        return float(super().tick(*args, **kwargs))
+        wait = float(super().tick(*args, **kwargs))
+        self._ring_newly_due()
+        return min(wait, _LOOK_SECONDS)
+
+    def _ring_newly_due(self) -> None:
+        try:
+            due = frozenset(work.due_names())
+        except (DatabaseError, InterfaceError) as error:
+            logger.warning("beat cannot look for what is due: %s", type(error).__name__)
+            connection.close()
+            return
+        for name in sorted(due - self._due):
+            doorbell.ring(name)
+        self._due = due
 
     def close(self) -> None:
         super().close()

@@ -1,11 +1,10 @@
 """Reads of plans and slots for their owner. A fixed number of queries each; another person's id finds nothing."""
 
-from collections import namedtuple
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection
@@ -39,17 +38,45 @@ def _markets_read(_: str) -> dict[UUID, Market]:
 MARKETS_OF_PLANS = Brief(_markets_read, seconds=1.0, models=(Market, Asset))
 
 
-_LISTED = (
-    "id", "version", "name", "state", "state_reason", "market_id", "amount_units", "total_budget_units",
-    "committed_units", "price_min_units", "price_max_units", "max_slippage_bps", "missed_policy", "grace_seconds",
-    "run_all_limit", "misses_in_a_row", "schedule_kind", "interval", "local_time", "weekdays", "month_day", "cron",
-    "zone", "start_at", "end_at", "max_runs", "next_number", "run_after", "created_at",
-)  # fmt: skip
-_LIST = f"""SELECT {', '.join(f'"{name}"' for name in _LISTED)} FROM plans_plan"""
+class PlanLine(NamedTuple):
+    """What a list shows of a plan, named like the plan's own columns, and its market."""
+
+    id: UUID
+    version: int
+    name: str
+    state: str
+    state_reason: str
+    market_id: UUID
+    amount_units: int
+    total_budget_units: int | None
+    committed_units: int
+    price_min_units: int | None
+    price_max_units: int | None
+    max_slippage_bps: int
+    missed_policy: str
+    grace_seconds: int
+    run_all_limit: int
+    misses_in_a_row: int
+    schedule_kind: str
+    interval: int
+    local_time: time | None
+    weekdays: list[int]
+    month_day: int | None
+    cron: str
+    zone: str
+    start_at: datetime
+    end_at: datetime | None
+    max_runs: int | None
+    next_number: int
+    run_after: datetime
+    created_at: datetime
+    market: Market
+
+
+_LISTED = PlanLine._fields[:-1]
+_LIST = f"""SELECT {", ".join(f'"{name}"' for name in _LISTED)} FROM plans_plan"""
 _MARKET_AT = _LISTED.index("market_id")
 _UNITS_AT = [at for at, name in enumerate(_LISTED) if name.endswith("_units")]
-# What a list shows of a plan, named like the plan's own columns.
-PlanLine = namedtuple("PlanLine", [*_LISTED, "market"])  # type: ignore[misc]  # noqa: PYI024
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +159,7 @@ def _line(row: tuple[Any, ...], market: Market) -> PlanLine:
     for at in _UNITS_AT:
         # As everywhere units are `int`: a Decimal would be rounded by the first calculation.
         values[at] = None if values[at] is None else int(values[at])
-    return PlanLine(*values, market)
+    return PlanLine._make([*values, market])
 
 
 def plan_get(*, owner_id: UUID, plan_id: UUID) -> Plan:

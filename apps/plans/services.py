@@ -194,7 +194,8 @@ def _person_lock(owner_id: UUID) -> str:
 def _live_count(owner_id: UUID) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT count(*) FROM plans_plan WHERE owner_id = %s AND state IN ('active', 'paused')", [owner_id]
+            "SELECT count(*) FROM plans_plan WHERE owner_id = %s AND state IN ('active', 'paused')",
+            [owner_id],
         )
         return int(cursor.fetchone()[0])
 

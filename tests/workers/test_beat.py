@@ -1,5 +1,6 @@
 """Two beats: one leads, the other stands by and takes over when the leader dies. On the real database."""
 
+import json
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from django.conf import settings
 from django.db import connection
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
+from apps.core.models import WorkProbe
 from workers.beat import SingleScheduler
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -104,3 +106,45 @@ def test_without_the_lock_both_would_lead(beats: list[SingleScheduler]) -> None:
         thread.join()
 
     assert sorted(leaders) == [0, 1]
+
+
+def test_the_leader_rings_once_for_what_has_just_become_due() -> None:
+    broker = redis.Redis.from_url(settings.REDIS_URL)
+    broker.delete("default")
+    app = Celery("test", broker=settings.REDIS_URL, set_as_current=False)
+    leader = SingleScheduler(app=app)
+
+    def probes_rung() -> int:
+        raw = broker.lrange("default", 0, -1)
+        return [json.loads(one)["headers"]["task"] for one in raw].count("core.probe")
+
+    rung, waits = [], []
+    for moment in ("nothing", "due", "still due", "done", "due again"):
+        if moment.startswith("due"):
+            WorkProbe.objects.create()
+        elif moment == "done":
+            WorkProbe.objects.all().delete()
+        waits.append(leader.tick())
+        rung.append(probes_rung())
+
+    assert rung == [0, 1, 1, 1, 2]
+    # However rarely anything is scheduled, it looks again soon.
+    assert max(waits) <= 0.25
+    leader.close()
+    broker.delete("default")
+    broker.close()
+
+
+def test_a_database_that_is_away_ends_no_look() -> None:
+    leader = SingleScheduler(app=Celery("test", broker=settings.REDIS_URL, set_as_current=False))
+    assert leader._leads()
+    connection.ensure_connection()
+    with psycopg.connect(**connection.get_connection_params(), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.connection.info.backend_pid])
+
+    leader._ring_newly_due()
+    leader._ring_newly_due()
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    leader.close()

@@ -36,7 +36,10 @@ class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
         if self.timezone != UTC:
             raise NotImplementedError("the database is read in UTC")
         link: Any = self.connection
-        return ServerSideCursor(link, name=name, scrollable=False, withhold=link.autocommit) if name else link.cursor()
+        if name is None:
+            return link.cursor()
+        named: Any = ServerSideCursor
+        return named(link, name=name, scrollable=False, withhold=link.autocommit)
 
     def is_usable(self) -> bool:
         link: Any = self.connection
