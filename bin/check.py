@@ -47,6 +47,7 @@ def production() -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "config.settings.production",
         "SECRET_KEY": secrets.token_urlsafe(64),
         "ALLOWED_HOSTS": "tranche.example",
+        "TRUSTED_PROXY_HOPS": "0",
         "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
         "REDIS_URL": "redis://127.0.0.1:1/0",
         "ENCRYPTION_KEYS": f"check:{key}",

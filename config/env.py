@@ -23,8 +23,9 @@ def text(name: str, *, default: str | None = None) -> str:
     return str(value)
 
 
-def integer(name: str, *, default: int) -> int:
-    return int(_env.int(name, default=default))
+def integer(name: str, *, default: int | None = None) -> int:
+    """Required when it has no default."""
+    return int(_env.int(name, default=default) if default is not None else _env.int(name))
 
 
 def flag(name: str, *, default: bool) -> bool:

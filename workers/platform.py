@@ -4,6 +4,7 @@ import structlog
 
 from apps.core import doorbell, partitions, probe, work
 from apps.core.api.idempotency import idempotency_keys_purge
+from apps.core.api.limits import rate_windows_purge
 from apps.operations import metrics
 from workers.task import task
 
@@ -34,8 +35,9 @@ def partitions_ensure() -> None:
 
 @task("core.idempotency_purge", queue="default")
 def idempotency_purge() -> None:
-    """Expired keys, a limited number at a time; the next run goes on."""
+    """Expired keys, a limited number at a time; the next run goes on. With them the limits' old windows."""
     idempotency_keys_purge()
+    rate_windows_purge()
 
 
 @task("operations.invariants", queue="default")

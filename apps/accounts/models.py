@@ -78,3 +78,8 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"trn_{self.prefix}_…"
+
+    @property
+    def limit_subject(self) -> str:
+        """What its requests are counted by: each key has a quota of its own."""
+        return f"key:{self.pk}"

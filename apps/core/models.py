@@ -1,7 +1,8 @@
-"""Assets, the abstract work item, and idempotency keys."""
+"""Assets, the abstract work item, idempotency keys, and the rate limits that outlive Redis."""
 
 import uuid
 
+from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator
 from django.db import models
 from django.db.models.functions import Now
@@ -77,6 +78,19 @@ class IdempotencyKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.method} {self.route} {self.key}"
+
+
+class RateWindow(models.Model):
+    """The instants of the last requests that a limit admitted, the newest first (`apps.core.api.limits`).
+
+    An unlogged table: it costs no write-ahead log, and a database that crashed starts with empty windows.
+    """
+
+    key = models.CharField(max_length=120, primary_key=True)
+    hits = ArrayField(models.DateTimeField())
+
+    def __str__(self) -> str:
+        return self.key
 
 
 class WorkProbe(WorkItem):

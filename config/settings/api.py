@@ -18,8 +18,17 @@ REST_FRAMEWORK: dict[str, Any] = {
     "EXCEPTION_HANDLER": "apps.core.api.exceptions.exception_handler",
     "URL_FORMAT_OVERRIDE": None,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
-    "DEFAULT_THROTTLE_RATES": {"keys": "30/min"},
 }
+
+# How often, as `limits` reads it (apps.core.api.limits). Nobody gets more within any window of that length.
+API_LIMITS: dict[str, str] = {
+    # Of one API key, or of a person with all their sessions, or of an address that shows neither.
+    "api": f"{env.integer('API_LIMIT_PER_SECOND', default=10)}/second",
+    # Of one address, on paths that begin so; held without Redis, too.
+    "sign_in": f"{env.integer('SIGN_IN_LIMIT_PER_SECOND', default=5)}/second",
+    "keys": "30/minute",
+}
+SIGN_IN_PATHS = ("/api/v1/auth/", "/admin/login")
 
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "ENUM_NAME_OVERRIDES": {
@@ -76,10 +85,27 @@ DOCS_POLICY: dict[str, Any] = {
     "worker-src": [SELF, "blob:"],
 }
 
+# Beside those that Django has settings for. Nothing here asks a browser for a device, and other sites embed nothing.
+SECURITY_HEADERS = {
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": ", ".join(
+        f"{feature}=()"
+        for feature in (
+            *("accelerometer", "autoplay", "camera", "display-capture", "encrypted-media", "geolocation"),
+            *("gyroscope", "magnetometer", "microphone", "midi", "payment", "picture-in-picture"),
+            *("screen-wake-lock", "usb", "xr-spatial-tracking"),
+        )
+    ),
+    "X-Frame-Options": "DENY",
+}
+
 # Which origins may call is each environment's word; what they may send and read is the API's.
 CORS_URLS_REGEX = r"^/api/"
 CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key", "x-request-id"]
-CORS_EXPOSE_HEADERS = ["X-Request-Id", "Idempotent-Replayed", "Retry-After", "Location"]
+CORS_EXPOSE_HEADERS = [
+    *("X-Request-Id", "Idempotent-Replayed", "Retry-After", "Location"),
+    *("RateLimit", "RateLimit-Policy"),
+]
 
 # ProblemMiddleware has already replaced an ill-formed id when django-structlog reads the header.
 DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True

@@ -41,11 +41,14 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    # Outside of everything that may answer by itself: no answer leaves without its headers.
+    "csp.middleware.CSPMiddleware",
+    "apps.core.api.middleware.HeadersMiddleware",
     # Outside of the problems, or a page of an allowed origin could not read why it was refused.
     "corsheaders.middleware.CorsMiddleware",
     "apps.core.api.middleware.ProblemMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "csp.middleware.CSPMiddleware",
+    "apps.core.api.middleware.SignInLimitMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -97,6 +100,9 @@ STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
+
+# How many proxies stand before this process and add to X-Forwarded-For (apps.core.api.client_address).
+TRUSTED_PROXY_HOPS = 0
 
 # A request body above this is refused with 413 before anything parses it.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024

@@ -10,6 +10,8 @@ from config.settings.base import VERSION
 DEBUG = False
 SECRET_KEY = env.text("SECRET_KEY")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
+# No default: one too few and all people share one address and its limits, one too many and anybody may invent theirs.
+TRUSTED_PROXY_HOPS = env.integer("TRUSTED_PROXY_HOPS")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", default=[])
 CORS_ALLOWED_ORIGINS = env.words("CORS_ALLOWED_ORIGINS", default=[])
 

@@ -11,7 +11,6 @@ from apps.accounts.api.serializers import (
     ApiKeySerializer,
     MeSerializer,
 )
-from apps.accounts.api.throttles import KeyCreationThrottle
 from apps.accounts.models import ApiKey, User
 from apps.accounts.selectors import api_key_page
 from apps.accounts.services import api_key_create, api_key_revoke
@@ -42,7 +41,7 @@ class MeView(ApiView):
 class ApiKeysView(ApiView):
     tag = "accounts"
     scopes = {"GET": "keys:read", "POST": "keys:write"}
-    throttles = {"POST": KeyCreationThrottle}
+    limits = {"POST": "keys"}
 
     @extend_schema(
         operation_id="api_keys_list",

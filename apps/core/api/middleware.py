@@ -1,4 +1,5 @@
-"""Around everything: the request id, the body limit, and `/api/` answering problems, never HTML."""
+"""Around everything: security headers, the request id, the body limit, `/api/` answering problems, never HTML, and
+how often anybody may try to sign in."""
 
 import io
 from collections.abc import Callable
@@ -6,9 +7,13 @@ from http import HTTPStatus
 
 import structlog
 from django.conf import settings
+from django.db import Error
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
+from django.middleware.security import SecurityMiddleware
 
+from apps.core.api import limits
+from apps.core.api.client_address import address_group, client_address
 from apps.core.api.problems import CONTENT_TYPE, Problem, problem_from_status, problem_response
 from apps.core.api.request_ids import request_id_take
 
@@ -18,6 +23,49 @@ REQUEST_ID_HEADER = "X-Request-Id"
 
 def is_api_path(path: str) -> bool:
     return path == _API or path.startswith(f"{_API}/")
+
+
+class HeadersMiddleware(SecurityMiddleware):
+    """Django's security headers, and those it does not know, on every answer, whichever middleware gave it.
+
+    Outside of all that may answer by itself. Django's own middleware stays further in, where its refusals (an unknown
+    host) become problems; its headers are these, set once.
+    """
+
+    def process_request(self, request: HttpRequest) -> None:
+        """Nothing: it would redirect to HTTPS."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        answer: HttpResponse = super().process_response(request, response)
+        for name, value in settings.SECURITY_HEADERS.items():
+            answer.headers.setdefault(name, value)
+        return answer
+
+
+class SignInLimitMiddleware:
+    """Counts every request to a path in `SIGN_IN_PATHS` by its address, whoever serves the path."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not request.path_info.startswith(settings.SIGN_IN_PATHS):
+            return self.get_response(request)
+        try:
+            verdict = limits.hit_firmly("sign_in", f"address:{address_group(client_address(request))}")
+        except Error:
+            # Nobody signs in without a database.
+            return problem_response(
+                Problem(code="unavailable", headers={"Retry-After": "1"}), request=request
+            )
+        if verdict.allowed:
+            response = self.get_response(request)
+        else:
+            response = problem_response(limits.refusal(verdict).problem, request=request)
+        for name, value in limits.headers([verdict]).items():
+            said = response.headers.get(name)
+            response[name] = f"{said}, {value}" if said else value
+        return response
 
 
 class ProblemMiddleware:

@@ -99,7 +99,7 @@ class ProblemAutoSchema(AutoSchema):
             statuses.add(409)
         if self._idempotency() is not None:
             statuses |= {400, 409, 422}
-        if self.method in getattr(self.view, "throttles", {}):
+        if getattr(self.view, "counted", False):
             statuses.add(429)
         return sorted(statuses)
 

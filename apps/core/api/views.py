@@ -1,4 +1,4 @@
-"""The base of every API view, and the pages that show the API's own documentation."""
+"""The base of every API view."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, cast
@@ -7,9 +7,10 @@ from uuid import UUID
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
+from apps.core.api import limits
+from apps.core.api.client_address import address_group, client_address
 from apps.core.api.exceptions import QueryError
 from apps.core.api.fields import QueryNumberField, TextField
 from apps.core.api.pagination import LIMIT_DEFAULT, LIMIT_MAX, Page, PageQuery, cursor_decode, cursor_encode
@@ -19,21 +20,55 @@ _HANDLERS = ("get", "post", "put", "patch", "delete")
 _WITH_BODY = ("POST", "PUT", "PATCH")
 
 
-class ApiView(APIView):
+class CountedView(APIView):
+    """Counts its requests (`apps.core.api.limits`): by key, else by person, and by address who shows neither.
+
+    All are counted under the policy `api`, a method that `limits` names under that policy of `API_LIMITS` as well, by
+    person. `counted = False` is for what must answer whoever asks however often: the probes of this very process.
+    """
+
+    limits: ClassVar[Mapping[str, str]] = {}
+    counted: ClassVar[bool] = True
+
+    def perform_authentication(self, request: Request) -> None:
+        try:
+            super().perform_authentication(request)
+        except Exception:
+            # A credential that is none has cost a look-up.
+            self._count(request, person="", subject="")
+            raise
+        person = f"person:{request.user.pk}" if request.auth is not None else ""
+        self._count(request, person=person, subject=getattr(request.auth, "limit_subject", person))
+
+    def _count(self, request: Request, *, person: str, subject: str) -> None:
+        """Raises `ProblemError` `throttled`. The answer, whatever it will be, says how much is left."""
+        if not self.counted:
+            return
+        address = f"address:{address_group(client_address(request._request))}"
+        policies = {"api": subject or address}
+        if str(request.method) in self.limits:
+            policies[self.limits[str(request.method)]] = person or address
+        verdicts: list[limits.Verdict] = []
+        for policy, counted in policies.items():
+            verdicts.append(limits.hit(policy, counted))
+            self.headers.update(limits.headers(verdicts))
+            if not verdicts[-1].allowed:
+                raise limits.refusal(verdicts[-1])
+
+
+class ApiView(CountedView):
     """One resource (or one action on it).
 
     `scopes` says for each method what an API key must hold (`None`: any valid key).
 
     A method without an entry is refused when the class is made, so that nothing is open by oversight;
-    `public` views take no key. `throttles` limits methods. A view calls one service or selector and says how
-    its result looks.
+    `public` views take no key. A view calls one service or selector and says how its result looks.
     """
 
     # No OPTIONS: what can be done stands in the OpenAPI document; CORS preflights end in their middleware.
     http_method_names = [*_HANDLERS, "head"]
     scopes: ClassVar[Mapping[str, str | None]] = {}
     public: ClassVar[bool] = False
-    throttles: ClassVar[Mapping[str, type[BaseThrottle]]] = {}
     tag: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -50,10 +85,6 @@ class ApiView(APIView):
     def user_id(self) -> UUID:
         """Whose key it is. Only for views that are not public: there nobody comes this far without one."""
         return cast("UUID", self.request.user.pk)
-
-    def get_throttles(self) -> list[BaseThrottle]:
-        throttle = self.throttles.get(str(self.request.method))
-        return [throttle()] if throttle else []
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

@@ -42,6 +42,7 @@ class ReadySerializer(serializers.Serializer[Any]):
 
 class HealthView(ApiView):
     public = True
+    counted = False
     tag = "operations"
 
     @extend_schema(operation_id="health_live", summary="Is the process alive?", responses=HealthSerializer)
@@ -53,6 +54,7 @@ class HealthView(ApiView):
 
 class ReadyView(ApiView):
     public = True
+    counted = False
     tag = "operations"
 
     @extend_schema(operation_id="health_ready", summary="Can it serve?", responses=ReadySerializer)

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from uuid import uuid4
+from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.test import Client, override_settings
 
 from apps.accounts.domain import Scope
@@ -15,6 +14,11 @@ from tests.core.api.urls import SECRET_IN_THE_CRASH
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.core.api.urls")]
 PROBE = "/api/v1/probe"
+
+
+@pytest.fixture(autouse=True)
+def policy_of_the_probe(settings: Any) -> None:
+    settings.API_LIMITS = {**settings.API_LIMITS, "probe": "1/day"}
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/", "/api/v1", "/api/v1/", "/api/v2/me", "/api/v1/me/", "/api/v1/%00",
@@ -61,7 +65,8 @@ def test_ill_formed_request_id_is_replaced(offered: str) -> None:
 def test_request_id_is_bound_while_the_view_runs_and_gone_afterwards() -> None:
     from apps.core.api.request_ids import request_id_current
 
-    response = ApiClient().get(f"{PROBE}/throttled", {"who": uuid4().hex}, x_request_id="caller-0002")
+    _, client = user_with_key()
+    response = client.get(f"{PROBE}/throttled", x_request_id="caller-0002")
     assert response.json() == {"request_id": "caller-0002"}
     assert request_id_current() == ""
 
@@ -124,9 +129,9 @@ def test_method_not_allowed_with_a_key() -> None:
 
 
 def test_throttled() -> None:
-    client, who = ApiClient(), {"who": uuid4().hex}
-    assert client.get(f"{PROBE}/throttled", who).status_code == 200
-    response = client.get(f"{PROBE}/throttled", who)
+    _, client = user_with_key()
+    assert client.get(f"{PROBE}/throttled").status_code == 200
+    response = client.get(f"{PROBE}/throttled")
     problem(response, 429, "throttled", retryable=True)
     assert 0 < int(response["Retry-After"]) <= 86_400
 
@@ -179,7 +184,7 @@ PROBLEMS = [
     ),
     Sent("GET", f"{PROBE}/page", 418, "bad_request"),
     Sent("GET", f"{PROBE}/raises/domain", 422, "too_small"),
-    Sent("GET", f"{PROBE}/throttled?who=cors", 429, "throttled"),
+    Sent("GET", f"{PROBE}/throttled", 429, "throttled"),
     Sent("GET", f"{PROBE}/crash", 500, "internal_error"),
     Sent("GET", f"{PROBE}/raises/retryable", 503, "unavailable"),
 ]
@@ -187,7 +192,6 @@ PROBLEMS = [
 
 @pytest.mark.parametrize("sent", PROBLEMS, ids=lambda sent: f"{sent.status} {sent.code}")
 def test_page_of_an_allowed_origin_may_read_every_problem_and_no_other_page(sent: Sent) -> None:
-    cache.clear()
     _, client = user_with_key(scopes=[scope for scope in Scope if scope != Scope.PLANS_WRITE])
     if sent.status == 429:
         assert client.get(sent.path).status_code == 200

@@ -9,7 +9,6 @@ from django.urls import path
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import SimpleRateThrottle
 
 from apps.core.api.fields import (
     AmountField,
@@ -91,17 +90,9 @@ class RaisesView(ApiView):
         raise NotFound
 
 
-class OnceADay(SimpleRateThrottle):
-    scope = "once"
-    rate = "1/day"
-
-    def get_cache_key(self, request: Request, view: Any) -> str:
-        return f"throttle-probe-{request.query_params['who']}"
-
-
 class ThrottledView(ApiView):
-    public = True
-    throttles = {"GET": OnceADay}
+    scopes = {"GET": None}
+    limits = {"GET": "probe"}
 
     def get(self, request: Request) -> Response:
         return Response({"request_id": request_id_current()})
