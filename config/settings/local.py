@@ -11,6 +11,7 @@ env.read_file(SANDBOX_DIR / "sandbox.env")
 DEBUG = False
 SECRET_KEY = env.text("SECRET_KEY", default="local-development-only-never-a-secret-0123456789abcdef")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+TRUSTED_PROXY_HOPS = env.integer("TRUSTED_PROXY_HOPS", default=0)
 INSTALLED_APPS = [*INSTALLED_APPS, "apps.sandbox"]
 
 DATABASES = common.databases(default="postgresql://tranche@127.0.0.1:5432/tranche")
