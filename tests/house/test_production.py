@@ -1,5 +1,6 @@
 """Production's own code, each time in a process of its own: what it imports, what it requires, where it answers."""
 
+import json
 import os
 import subprocess
 import sys
@@ -67,7 +68,8 @@ def test_production_imports_nothing_that_only_development_installs() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL", "ENCRYPTION_KEYS"]
+    "name",
+    ["SECRET_KEY", "ALLOWED_HOSTS", "TRUSTED_PROXY_HOPS", "DATABASE_URL", "REDIS_URL", "ENCRYPTION_KEYS"],
 )
 def test_missing_variable_stops_the_start_and_is_named(name: str) -> None:
     done = run("import config.settings.production", without=name)
@@ -99,3 +101,36 @@ def test_every_task_of_the_schedule_exists_on_a_queue_that_a_role_reads() -> Non
     )
 
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr.splitlines()[-1]
+
+
+def test_production_is_as_strict_as_the_tests_of_headers_and_limits_assume() -> None:
+    done = run(
+        "import json, django; django.setup(); from django.conf import settings; print(json.dumps({name:"
+        " getattr(settings, name) for name in ['API_LIMITS', 'SIGN_IN_PATHS', 'SECURE_HSTS_SECONDS',"
+        " 'SECURE_HSTS_INCLUDE_SUBDOMAINS', 'SECURE_HSTS_PRELOAD', 'SECURE_SSL_REDIRECT', 'SESSION_COOKIE_SECURE',"
+        " 'CSRF_COOKIE_SECURE', 'SESSION_COOKIE_HTTPONLY', 'SESSION_COOKIE_SAMESITE', 'CSRF_COOKIE_SAMESITE',"
+        " 'SECURE_REFERRER_POLICY', 'SECURE_CONTENT_TYPE_NOSNIFF', 'SECURE_CROSS_ORIGIN_OPENER_POLICY',"
+        " 'CORS_ALLOWED_ORIGINS', 'CORS_ALLOW_ALL_ORIGINS', 'CORS_ALLOWED_ORIGIN_REGEXES', 'DEBUG']"
+        " if hasattr(settings, name)}))"
+    )
+
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert {"api": "10/second", "sign_in": "5/second"}.items() <= found.pop("API_LIMITS").items()
+    assert {"/api/v1/auth/", "/admin/login"} <= set(found.pop("SIGN_IN_PATHS"))
+    assert found == {
+        "SECURE_HSTS_SECONDS": 31_536_000,
+        "SECURE_HSTS_INCLUDE_SUBDOMAINS": True,
+        "SECURE_HSTS_PRELOAD": True,
+        "SECURE_SSL_REDIRECT": True,
+        "SESSION_COOKIE_SECURE": True,
+        "CSRF_COOKIE_SECURE": True,
+        "SESSION_COOKIE_HTTPONLY": True,
+        "SESSION_COOKIE_SAMESITE": "Lax",
+        "CSRF_COOKIE_SAMESITE": "Lax",
+        "SECURE_REFERRER_POLICY": "same-origin",
+        "SECURE_CONTENT_TYPE_NOSNIFF": True,
+        "SECURE_CROSS_ORIGIN_OPENER_POLICY": "same-origin",
+        "CORS_ALLOWED_ORIGINS": [],
+        "DEBUG": False,
+    }

@@ -92,6 +92,12 @@ class ApiView(CountedView):
         if request.method in _WITH_BODY and hasattr(self, request.method.lower()):
             _ = request.data
 
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """What people have is theirs: no cache on the way keeps an answer, unless the view says that it may."""
+        answer = super().finalize_response(request, response, *args, **kwargs)
+        answer.headers.setdefault("Cache-Control", "no-store")
+        return answer
+
     def read(
         self, request: Request, serializer_class: type[StrictSerializer], **context: Any
     ) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def test_an_address_gets_five_tries_a_second_whatever_it_claims_to_be(two: Two) 
 
 
 def test_a_header_that_is_sent_twice_is_read_to_its_end(two: Two) -> None:
-    """A proxy may add a line of its own instead of lengthening the caller's: the last entry is its word all the same."""
+    """A proxy may add a line of its own instead of lengthening the caller's: the last entry is its word."""
     for number in range(6):
         link = http.client.HTTPConnection("127.0.0.1", two.ports[1], timeout=20)
         link.putrequest("GET", SIGN_IN)
