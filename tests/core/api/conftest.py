@@ -1,0 +1,25 @@
+"""The town of the tests that walk all operations: built once a module, each test's changes rolled back."""
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from django.db import transaction
+from pytest_django import DjangoDbBlocker
+
+from apps.accounts import second_factor
+from apps.sandbox.runtime import offset
+from tests.core.api.town import Town, town_make
+
+
+@pytest.fixture(scope="module")
+def town(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Town]:
+    """In a transaction that encloses the module's; its tests want the mark `django_db` for theirs inside."""
+    directory = Path(os.environ["SANDBOX_DIR"])
+    with django_db_blocker.unblock(), transaction.atomic():
+        yield town_make(partial(offset.travel, directory, rpc=None))
+        transaction.set_rollback(True)
+    second_factor.install(second_factor.NobodyHasOne())
+    (directory / offset.CLOCK_FILE).unlink(missing_ok=True)
