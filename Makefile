@@ -9,7 +9,7 @@ PYTHON := .venv/bin/python
 ARGS :=
 COMPILE := bin/setup.py --uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-.PHONY: help setup demo up test check bench chaos schema lock format clean
+.PHONY: help setup demo up test check bench chaos schema examples lock format clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,10 @@ chaos: setup ## kill and break real processes; verdicts in var/chaos.json
 	@$(PYTHON) -m tests.chaos $(ARGS)
 
 schema: setup ## write docs/openapi.yaml anew from the code
+	@$(PYTHON) -m bin.check --write-schema
+
+examples: setup ## record the OpenAPI document's examples anew, from real answers
+	@EXAMPLES=write $(PYTHON) -m pytest -q tests/core/api/test_examples.py
 	@$(PYTHON) -m bin.check --write-schema
 
 lock: setup ## resolve requirements/*.in into requirements/*.txt with hashes; ARGS=--upgrade for the newest

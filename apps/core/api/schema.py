@@ -1,14 +1,20 @@
 """The OpenAPI document says of every operation what can go wrong, without each view repeating it."""
 
 import inspect
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
+import orjson
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
 
 from apps.core.api.idempotency import HEADER
 from apps.core.api.problems import CONTENT_TYPE
+
+# What tests really sent and got, by operation: `make examples` records it, a test compares it with what is answered.
+EXAMPLES = Path(__file__).with_name("examples.json")
 
 _TITLES = {
     400: "The request is malformed or a value is not acceptable.",
@@ -23,6 +29,12 @@ _TITLES = {
     500: "Something broke on our side.",
     503: "Something that this needs is away.",
 }
+
+
+@cache
+def _recorded() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = orjson.loads(EXAMPLES.read_bytes())
+    return found
 
 
 class ProblemErrorEntrySerializer(serializers.Serializer[Any]):
@@ -84,6 +96,17 @@ class ProblemAutoSchema(AutoSchema):
         for status in self._problem_statuses():
             responses.setdefault(str(status), self._problem(status))
         return dict(sorted(responses.items()))
+
+    def _get_examples(
+        self, serializer: Any, direction: str, media_type: str, status_code: Any = None, extras: Any = None
+    ) -> Any:
+        """A view's own examples, else the recorded one."""
+        found = super()._get_examples(serializer, direction, media_type, status_code, extras)  # type: ignore[no-untyped-call]
+        recorded = _recorded().get(self.get_operation_id(), {})
+        wanted = str(recorded.get("status")) if direction == "response" else None
+        if found or direction not in recorded or wanted != (status_code and str(status_code)):
+            return found
+        return {"Recorded": {"value": recorded[direction]}}
 
     def _problem_statuses(self) -> list[int]:
         statuses = {500, 503}

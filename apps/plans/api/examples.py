@@ -132,4 +132,3 @@ PLAN_PATCH = OpenApiExample(
     "More, later, and without a price limit", value=PLAN_PATCH_BODY, request_only=True
 )
 PLAN = OpenApiExample("A new plan", value=PLAN_BODY, response_only=True, status_codes=["201"])
-PREVIEW = OpenApiExample("Over the change to summer time", value=PREVIEW_BODY, response_only=True)

@@ -213,7 +213,6 @@ class PreviewView(ApiView):
         parameters=[_COUNT],
         request=PlanWriteSerializer,
         responses=PreviewSerializer,
-        examples=[examples.PLAN_WRITE, examples.PREVIEW],
     )
     def post(self, request: Request) -> Response:
         count = self.read_query(request, CountQuerySerializer)["count"]

@@ -18,6 +18,7 @@ from tests.core.api.town import CODE, OUTSIDE, Town
 if TYPE_CHECKING:
     from django.test.client import _MonkeyPatchedWSGIResponse as Answer
 
+ANOTHER = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
 _SCHEDULE = {
     "kind": "daily",
     "at": "09:00",
@@ -52,6 +53,13 @@ def _paused(town: Town) -> dict[str, Any]:
     return {"plan_id": plan.pk}
 
 
+def _unused(town: Town) -> dict[str, Any]:
+    from apps.withdrawals.services import destination_add
+
+    row = destination_add(user_id=town.ann.pk, address="0x" + "12" * 20, label="Old wallet")
+    return {"destination_id": row.pk}
+
+
 STORIES: dict[str, Story] = {
     "api_keys_create": Story({"name": "Accounting", "scopes": ["balances:read", "plans:read"]}),
     "fees_quote": Story({"market": "USDC/WETH", "amount": "100"}),
@@ -63,8 +71,12 @@ STORIES: dict[str, Story] = {
     "plans_preview_new": Story(_PLAN, {"count": "3"}),
     "plans_preview": Story(query={"count": "3"}),
     "plans_resume": Story(before=_paused),
-    "withdrawal_destinations_create": Story({"address": OUTSIDE[:-2] + "00", "label": "Cold wallet"}),
-    "withdrawals_create": Story({"asset": "USDC", "amount": "100", "destination": OUTSIDE, "max_fee": "2"}),
+    "withdrawal_destinations_create": Story(
+        {"address": "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359", "label": "Cold wallet"}
+    ),
+    "withdrawals_create": Story({"asset": "USDC", "amount": "100", "destination": OUTSIDE, "max_fee": "5"}),
+    "withdrawal_destinations_delete": Story(before=_unused),
+    "statement_list": Story(query={"asset": "USDC"}),
     "withdrawals_quote": Story({"asset": "USDC", "amount": "100"}),
     "withdrawals_confirm": Story({"code": CODE}),
 }

@@ -1,0 +1,102 @@
+"""Every operation shows an example, and it is true: what the documents say is sent is sent, and the answer is theirs.
+
+`make examples` (EXAMPLES=write) records anew what `operations.STORIES` ask and what is answered.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from apps.core.api.schema import EXAMPLES
+from tests.core.api.operations import Operation, operations
+from tests.core.api.town import Town
+
+WRITE = os.environ.get("EXAMPLES") == "write"
+JSON = "application/json"
+# What differs from one run to the next, by its form ...
+FORMS = [
+    (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "(id)"),
+    (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9:]+)"), "(instant)"),
+    (re.compile(r"0x[0-9a-fA-F]{40,64}"), "(hex)"),
+    (re.compile(r"trn_[a-z0-9]{12}(_[a-z0-9]{50})?"), "(key)"),
+]
+# ... and by its name.
+NAMES = {"milliseconds", "age_seconds", "lag_seconds", "next_cursor", "prefix", "qr_svg", "key", "version"}
+# What is too long to be shown whole, and what nobody should take for somebody's.
+LONG, SECRET = 400, {"key": "trn_k3x9s0v7q2ab_" + "x" * 50}
+
+
+@pytest.fixture(scope="module")
+def recording() -> Iterator[dict[str, Any]]:
+    """Filled by the tests, written at the end when that is asked for."""
+    found: dict[str, Any] = {}
+    yield found
+    if WRITE:
+        EXAMPLES.write_text(json.dumps(dict(sorted(found.items())), indent=1, ensure_ascii=False) + "\n")
+
+
+def shown(name: str, value: Any) -> Any:
+    """A real answer, fit for a page."""
+    if isinstance(value, dict):
+        return {key: shown(key, one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [shown(name, one) for one in value]
+    if name in SECRET and value is not None:
+        return SECRET[name]
+    return f"{value[:60]}…" if isinstance(value, str) and len(value) > LONG else value
+
+
+def plain(value: Any, name: str = "") -> Any:
+    """Without what differs from run to run."""
+    if isinstance(value, dict):
+        return {key: plain(one, key) for key, one in value.items()}
+    if isinstance(value, list):
+        return [plain(one, name) for one in value]
+    if name in NAMES and value is not None:
+        return f"({name})"
+    if isinstance(value, str):
+        for form, placeholder in FORMS:
+            value = form.sub(placeholder, value)
+    return value
+
+
+def examples(content: Any) -> list[Any]:
+    """The values that the document shows."""
+    (kind,) = content.values() if JSON not in content else (content[JSON],)
+    found = [one["value"] for one in kind.get("examples", {}).values()]
+    return found + ([kind["example"]] if "example" in kind else [])
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("operation", operations(), ids=lambda operation: operation.name)
+def test_the_example_is_what_is_really_sent_and_answered(
+    operation: Operation, town: Town, recording: dict[str, Any]
+) -> None:
+    answer = operation.send(town)
+
+    assert str(answer.status_code) == operation.status, answer.content
+    documented = operation.document["responses"][operation.status].get("content")
+    assert bool(documented) == bool(answer.content)
+    real = None
+    if documented:
+        assert answer["Content-Type"].partition(";")[0] in documented
+        real = shown("", json.loads(answer.content) if JSON in documented else answer.content.decode())
+    if WRITE:
+        recording[operation.name] = {
+            **({} if operation.story.body is None else {"request": operation.story.body}),
+            "status": answer.status_code,
+            **({"response": real} if documented else {}),
+        }
+        return
+    if operation.needs_story:
+        assert operation.story.body in examples(operation.document["requestBody"]["content"]), "make examples"
+    if documented:
+        assert plain(real) in [plain(one) for one in examples(documented)], "make examples"
+
+
+def test_nothing_is_recorded_of_what_is_gone() -> None:
+    assert json.loads(EXAMPLES.read_text()).keys() - {operation.name for operation in operations()} == set()
