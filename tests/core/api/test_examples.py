@@ -22,6 +22,7 @@ FORMS = [
     (re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "(id)"),
     (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9:]+)"), "(instant)"),
     (re.compile(r"0x[0-9a-fA-F]{40,64}"), "(hex)"),
+    (re.compile(r"[0-9]+ s old"), "(age) s old"),
     (re.compile(r"trn_[a-z0-9]{12}(_[a-z0-9]{50})?"), "(key)"),
 ]
 # ... and by its name.
