@@ -29,10 +29,17 @@ class MarketPairSerializer(AnswerSerializer[Market]):
     bought = serializers.CharField(source="bought_asset.code")
 
 
+@extend_schema_field(
+    {"type": ["string", "null"], "pattern": "^[0-2][0-9]:[0-5][0-9]$", "examples": ["09:00"]}
+)
+class LocalTimeField(serializers.TimeField):
+    """A wall time to the minute: what OpenAPI calls a `time` has seconds and an offset (RFC 3339)."""
+
+
 class ScheduleSerializer(AnswerSerializer[Plan]):
     kind = serializers.ChoiceField(source="schedule_kind", choices=[kind.value for kind in Kind])
     interval = serializers.IntegerField()
-    at = serializers.TimeField(source="local_time", format="%H:%M", allow_null=True)
+    at = LocalTimeField(source="local_time", format="%H:%M", allow_null=True)
     weekdays = serializers.ListField(child=serializers.IntegerField())
     day = serializers.IntegerField(source="month_day", allow_null=True)
     cron = serializers.CharField()

@@ -1,0 +1,111 @@
+"""Every operation under generated requests, on a real server: no crash, and no answer that the document does not tell.
+
+Schemathesis makes the requests from the document: each example, each boundary of each schema, and random ones, right
+and wrong. `SCHEMATHESIS_EXAMPLES=200` asks for more of these; `SCHEMATHESIS_SEED` repeats a run.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from pytest_django import DjangoDbBlocker
+
+from apps.accounts import second_factor
+from apps.core.ids import uuid7
+from apps.sandbox.runtime import offset
+from tests.core.api.operations import document, operations
+from tests.core.api.town import Town, town_make
+from tests.support.web import database_copy, web_open
+
+EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "5")
+SEED = os.environ.get("SCHEMATHESIS_SEED", "4")
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+)
+
+pytestmark = [pytest.mark.django_db, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(3_600)]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A town behind a real server."""
+
+    town: Town
+    port: int
+    log: Path
+
+
+@pytest.fixture(scope="module")
+def served(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    directory, sandbox = tmp_path_factory.mktemp("schemathesis"), Path(os.environ["SANDBOX_DIR"])
+    with django_db_blocker.unblock(), database_copy() as url:
+        town = town_make(partial(offset.travel, sandbox, rpc=None))
+        environment = {
+            "DATABASE_URL": url,
+            "DJANGO_SETTINGS_MODULE": "config.settings.test",
+            "REDIS_URL": settings.REDIS_URL,
+        }
+        with web_open(directory, **environment) as port:
+            yield Served(town, port, directory / "web.log")
+    second_factor.install(second_factor.NobodyHasOne())
+    (sandbox / offset.CLOCK_FILE).unlink(missing_ok=True)
+
+
+def described(town: Town) -> dict[str, Any]:
+    """The document, its ids those that are there and one that is not: random ones would find nothing to break."""
+    found: dict[str, Any] = json.loads(json.dumps(document(), default=str))
+    for methods in found["paths"].values():
+        for operation in methods.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "path" and parameter["name"] in town.ids:
+                    parameter["schema"]["enum"] = [str(town.ids[parameter["name"]]), str(uuid7())]
+    return found
+
+
+def test_no_crash_and_no_answer_outside_the_document(served: Served, tmp_path: Path) -> None:
+    described_in, report = tmp_path / "openapi.json", tmp_path / "report.json"
+    described_in.write_text(json.dumps(described(served.town)))
+
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", str(described_in)),
+            *(
+                "--url",
+                f"http://127.0.0.1:{served.port}",
+                "--header",
+                f"Authorization: Bearer {served.town.client.key}",
+            ),
+            *("--phases", "examples,coverage,fuzzing", "--checks", ",".join(CHECKS), "--workers", "2"),
+            *("--max-examples", EXAMPLES, "--seed", SEED, "--suppress-health-check", "all", "--no-color"),
+            *(
+                "--warnings",
+                "off",
+                "--report",
+                "json",
+                "--report-json-path",
+                str(report),
+                "--continue-on-failure",
+            ),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout[-8_000:] + done.stderr[-2_000:]
+    assert f"Tested: {len(operations())}" in done.stdout
