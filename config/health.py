@@ -2,8 +2,8 @@
 
 Made for Docker's HEALTHCHECK, so it must be cheap: no Django, no broker, a few dozen milliseconds.
 
-- web and flower answer over HTTP, so they are asked. The web's path is the live one, which says nothing of PostgreSQL:
-  restarting web processes heals no database.
+- web, stream and flower answer over HTTP, so they are asked. The path of the first two is the live one, which says
+  nothing of PostgreSQL: restarting processes heals no database.
 - worker, signer and beat have no port. They touch a file, and one that is not touched is a process that hangs
   or has lost its broker. No timer of its own touches it, which would go on in a process that is stuck:
   a worker does so when its main loop sends a heartbeat to the broker, beat at the end of each tick, whether it
@@ -21,7 +21,7 @@ from config import env
 # A worker's heart beats every 2 s, beat ticks every second; a minute allows for a restart of Redis.
 STALE_AFTER_SECONDS = 60
 HTTP_TIMEOUT_SECONDS = 3
-HTTP_ROLES = ("web", "flower")
+HTTP_ROLES = ("web", "stream", "flower")
 FILE_ROLES = ("worker", "signer", "beat")
 WEB_PATH = "/api/v1/health"
 FLOWER_PATH = "/healthcheck"
@@ -60,6 +60,8 @@ def problem(role: str) -> str:
     """What is wrong with this container's process, or nothing."""
     if role == "web":
         return _http_problem(env.integer("PORT", default=8000), WEB_PATH)
+    if role == "stream":
+        return _http_problem(env.integer("STREAM_PORT", default=8001), WEB_PATH)
     if role == "flower":
         return _http_problem(env.integer("FLOWER_PORT", default=5555), FLOWER_PATH)
     if role in FILE_ROLES:

@@ -16,6 +16,7 @@ urlpatterns = [
     path("api/v1/", include("apps.core.api.docs")),
     path("api/v1/", include("apps.operations.api.urls")),
     path("api/v1/", include("apps.accounts.api.urls")),
+    path("api/v1/", include("apps.stream.api.urls")),
     path("api/v1/", include("apps.ledger.api.urls")),
     path("api/v1/", include("apps.chain.api.urls")),
     path("api/v1/", include("apps.deposits.api.urls")),

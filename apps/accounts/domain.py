@@ -21,6 +21,7 @@ class Scope(StrEnum):
     PLANS_WRITE = "plans:write"
     DEPOSITS_READ = "deposits:read"
     BALANCES_READ = "balances:read"
+    EVENTS_READ = "events:read"
     FEES_READ = "fees:read"
     MARKETS_READ = "markets:read"
     WITHDRAWALS_READ = "withdrawals:read"

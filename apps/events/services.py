@@ -11,6 +11,7 @@ from django.db import connection
 
 from apps.core import bulk, clock
 from apps.core.ids import uuid7_many
+from apps.events.wake import people_wake
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def events_publish(drafts: Sequence[EventDraft]) -> None:
 
     Must run inside the transaction of the change. Heads are locked in subject order, so that two publishers
     cannot deadlock, and stay locked until the commit: a lower number never becomes visible after a higher one.
-    Two statements, whatever the number of events.
+    Two statements, whatever the number of events; after the commit, one word to the live streams.
     """
     if not drafts:
         return
@@ -75,3 +76,4 @@ def events_publish(drafts: Sequence[EventDraft]) -> None:
             "occurred_at": [now] * len(drafts),
         },
     )
+    people_wake([subject_id for subject_type, subject_id in subjects if subject_type == "person"])

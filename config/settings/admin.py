@@ -26,6 +26,7 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _item("Users", "person", "accounts_user"),
                     _item("API keys", "key", "accounts_apikey"),
+                    _item("Live streams", "stream", "stream_openstream"),
                 ],
             },
             {

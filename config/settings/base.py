@@ -35,6 +35,7 @@ INSTALLED_APPS = [
     "apps.fees",
     "apps.plans",
     "apps.operations",
+    "apps.stream",
     "workers",
     "config",
 ]
@@ -117,6 +118,14 @@ WITHDRAWAL_DESTINATIONS_PER_PERSON = 50
 SWEEP_FACTOR = env.integer("SWEEP_FACTOR", default=20)
 # How long a batch waits for units that still lie at deposit addresses, before its slots end.
 COLLECTION_TIMEOUT_SECONDS = env.integer("COLLECTION_TIMEOUT_SECONDS", default=1_800)
+
+# Live streams that one person may have open, over all processes; and one process, over all people.
+STREAMS_PER_PERSON = 10
+STREAM_CONNECTIONS = env.integer("STREAM_CONNECTIONS", default=2_000)
+# Below what proxies usually allow a silent connection (30 s and more).
+STREAM_HEARTBEAT_SECONDS = 15.0
+# How long a client may take nothing off its connection before its stream ends; it resumes where it was.
+STREAM_PATIENCE_SECONDS = 20.0
 
 CLOCK = "apps.core.clock.SystemClock"
 FAILPOINTS: str = ""

@@ -52,11 +52,17 @@ KINDS: Mapping[str, Kind] = {
     ),
     "body_too_large": Kind(413, "Body too large", "The body is larger than this API takes."),
     "unsupported_media_type": Kind(415, "Unsupported media type", "Send application/json in UTF-8."),
+    "misdirected_request": Kind(
+        421, "Misdirected request", "This server does not serve the live stream; the stream service does."
+    ),
     "unprocessable": Kind(422, "Unprocessable", "The request is well-formed and cannot be followed."),
     "idempotency_key_reused": Kind(
         422, "Idempotency key reused", "This idempotency key was used with another body."
     ),
     "throttled": Kind(429, "Too many requests", "Slow down and try again later.", retryable=True),
+    "too_many_streams": Kind(
+        429, "Too many streams", "You have as many live streams open as one person may.", retryable=True
+    ),
     "internal_error": Kind(500, "Internal error", "Something broke on our side.", retryable=True),
     "unavailable": Kind(503, "Unavailable", "Something that this needs is away. Try again.", retryable=True),
     "not_ready": Kind(503, "Not ready", "A dependency does not answer.", retryable=True),
@@ -73,6 +79,7 @@ CODE_BY_STATUS: Mapping[int, str] = {
     409: "conflict",
     413: "body_too_large",
     415: "unsupported_media_type",
+    421: "misdirected_request",
     422: "unprocessable",
     429: "throttled",
     503: "unavailable",

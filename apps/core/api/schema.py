@@ -24,6 +24,7 @@ _TITLES = {
     409: "A conflict with the resource's state, or a request with the same idempotency key in flight.",
     413: "The body is larger than 10 kB.",
     415: "The body is not application/json in UTF-8.",
+    421: "This server does not serve the live stream.",
     422: "The idempotency key was used with another body.",
     429: "Too many requests.",
     500: "Something broke on our side.",
@@ -109,7 +110,7 @@ class ProblemAutoSchema(AutoSchema):
         return {"Recorded": {"value": recorded[direction]}}
 
     def _problem_statuses(self) -> list[int]:
-        statuses = {500, 503}
+        statuses = {500, 503, *getattr(self.view, "problems", ())}
         if not getattr(self.view, "public", False):
             statuses |= {401, 403}
         if self.method in ("POST", "PUT", "PATCH"):
