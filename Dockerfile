@@ -1,4 +1,4 @@
-# One image for every role: `python -m config.roles web|worker|signer|beat|flower`.
+# One image for every role: `python -m config.roles web|stream|worker|signer|beat|flower`.
 # No BuildKit cache mounts: Railway takes them only with an id that names its own service.
 
 FROM python:3.11-slim-bookworm AS build

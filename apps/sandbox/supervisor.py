@@ -20,10 +20,10 @@ from apps.sandbox.runtime.ports import HOST, port_is_free, port_pick
 from apps.sandbox.runtime.processes import Child, Console
 from apps.sandbox.runtime.sandbox import Sandbox
 
-ROLES = ("web", "worker", "signer", "beat", "flower")
+ROLES = ("web", "stream", "worker", "signer", "beat", "flower")
 # Beat first, so that nothing new is rung; the services go last, when nobody needs them any more.
-_STOP_ORDER = ("beat", "flower", "web", "worker", "signer")
-_PORTS = {"web": ("PORT", 8000), "flower": ("FLOWER_PORT", 5555)}
+_STOP_ORDER = ("beat", "flower", "stream", "web", "worker", "signer")
+_PORTS = {"web": ("PORT", 8000), "stream": ("STREAM_PORT", 8001), "flower": ("FLOWER_PORT", 5555)}
 _CONSUMERS = ("worker", "signer")
 READY_PATH = "/api/v1/health/ready"
 OPERATOR_FILE = "operator.json"
@@ -236,6 +236,8 @@ class Supervisor:
         """Whether a role does its work: HTTP, a heartbeat to the broker, and for the worker work done."""
         if role == "web":
             return _http_ok(self.urls["api"], READY_PATH)
+        if role == "stream":
+            return _http_ok(self.urls["stream"], READY_PATH)
         if role == "flower":
             return _http_ok(self.urls["flower"], "/healthcheck")
         beating = self._heartbeat(role).exists()

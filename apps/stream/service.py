@@ -109,7 +109,7 @@ class StreamService:
         set_script_prefix("/")
         signals.request_started.send(sender=type(self), scope=scope)
         request = ASGIRequest(dict(scope), io.BytesIO())
-        request.urlconf = self._urlconf  # type: ignore[attr-defined]
+        request.urlconf = self._urlconf
         request.admission = admission  # type: ignore[attr-defined]
         response = self._handler.get_response(request)
         response.close()

@@ -17,7 +17,7 @@ from config import health
 from config.roles import command
 from tests.house.tree import ROOT, read
 
-ROLES = ["web", "worker", "signer", "beat", "flower"]
+ROLES = ["web", "stream", "worker", "signer", "beat", "flower"]
 RAILWAY = {role: "railway.toml" if role == "web" else f"railway/{role}.toml" for role in ROLES}
 
 

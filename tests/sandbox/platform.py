@@ -20,7 +20,7 @@ def clean_environment(**more: str) -> dict[str, str]:
     """The environment of a newcomer's terminal: without what the test run itself set."""
     ours = {
         *("DATABASE_URL", "REDIS_URL", "RPC_URL", "SANDBOX_DIR", "DJANGO_SETTINGS_MODULE", "FAILPOINTS"),
-        *("PORT", "FLOWER_PORT"),
+        *("PORT", "STREAM_PORT", "FLOWER_PORT"),
     }
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     return {**kept, **more}
@@ -32,7 +32,7 @@ class Terminal:
     def __init__(self, directory: Path, *, ports: bool = True) -> None:
         """`ports=False` asks for no ports of its own, as a newcomer does."""
         self.directory = directory
-        own = {"PORT": str(port_pick()), "FLOWER_PORT": str(port_pick())} if ports else {}
+        own = {name: str(port_pick()) for name in ("PORT", "STREAM_PORT", "FLOWER_PORT")} if ports else {}
         self.environment = clean_environment(SANDBOX_DIR=str(directory), **own)
         self.up: subprocess.Popen[str] | None = None
         self.log = directory.parent / f"{directory.name}.up.log"

@@ -22,7 +22,7 @@ from tests.sandbox.platform import Terminal
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(180)]
 
-ROLES = {"web", "worker", "signer", "beat", "flower"}
+ROLES = {"web", "stream", "worker", "signer", "beat", "flower"}
 SERVICES = {"postgres", "valkey", "anvil"}
 
 
@@ -46,7 +46,7 @@ def test_status_names_every_url_and_every_living_process(running: Terminal) -> N
     status = running.status()
 
     assert status["running"] is True
-    assert set(status["urls"]) == {"database", "broker", "rpc", "api", "flower"}
+    assert set(status["urls"]) == {"database", "broker", "rpc", "api", "stream", "flower"}
     assert set(status["processes"]) == ROLES | SERVICES
     for name, process in status["processes"].items():
         assert process["alive"] is True, name
@@ -111,7 +111,7 @@ def _kill(terminal: Terminal, name: str) -> dict[str, Any]:
     raise AssertionError(f"{name} was not started again:\n{terminal.log.read_text()[-3000:]}")
 
 
-@pytest.mark.parametrize("role", ["worker", "signer", "beat", "flower", "web"])
+@pytest.mark.parametrize("role", ["worker", "signer", "beat", "flower", "stream", "web"])
 def test_a_killed_role_is_started_again_and_works(running: Terminal, role: str) -> None:
     # given a role that dies of SIGKILL, when the supervisor has seen it, then another process has its place
     status = _kill(running, role)
@@ -121,9 +121,9 @@ def test_a_killed_role_is_started_again_and_works(running: Terminal, role: str) 
         assert _work_is_done(status)
     if role == "signer":
         assert _heart_beats(running.directory / "hearts" / "signer" / "tranche.heartbeat")
-    if role in ("web", "flower"):
-        path = "/api/v1/health/ready" if role == "web" else "/healthcheck"
-        assert _answers(status["urls"]["api" if role == "web" else "flower"] + path)
+    if role in ("web", "stream", "flower"):
+        path = "/healthcheck" if role == "flower" else "/api/v1/health/ready"
+        assert _answers(status["urls"]["api" if role == "web" else role] + path)
 
 
 @pytest.mark.parametrize("service", ["valkey", "postgres"])

@@ -5,8 +5,24 @@ import pytest
 from tests.stream.support import Process, process_open
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stream(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
-    """One process for the tests of a module that leave it running."""
+    """One process for the tests that leave it running: starting one takes seconds."""
     with process_open(tmp_path_factory.mktemp("stream")) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def deaf(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A second process, without Redis."""
+    with process_open(
+        tmp_path_factory.mktemp("deaf"), REDIS_URL="redis://127.0.0.1:1/0", SERVICE_NAME="deaf"
+    ) as process:
+        yield process
+
+
+@pytest.fixture
+def doomed(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """A process to be ended."""
+    with process_open(tmp_path_factory.mktemp("doomed"), SERVICE_NAME="doomed") as process:
         yield process

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -32,13 +31,16 @@ class Person:
     user: User
     key: str
 
-    def tell(self, count: int = 1, *, topic: str = "execution.settled", text: str = "") -> None:
+    def tell(
+        self, count: int = 1, *, topic: str = "execution.settled", text: str = "", rolled_back: bool = False
+    ) -> None:
         """`count` events in one commit."""
         with transaction.atomic():
             events_publish(
                 [EventDraft(topic, "person", self.user.pk, {"n": n, "text": text}, "slot", self.user.pk)
                  for n in range(count)]
             )  # fmt: skip
+            transaction.set_rollback(rolled_back)
 
 
 def person_make(*scopes: str) -> Person:
@@ -179,7 +181,7 @@ def process_open(directory: Path, **environment: str) -> Iterator[Process]:
         "DATABASE_URL": database_url(),
         "REDIS_URL": settings.REDIS_URL,
         "DJANGO_SETTINGS_MODULE": "tests.stream.stream_settings",
-        "SERVICE_NAME": "stream-under-test",
+        "SERVICE_NAME": "stream",
         "LOG_FORMAT": "json",
         **environment,
     }
@@ -221,6 +223,15 @@ def raw_open(port: int, key: str, *, receive_bytes: int | None = None) -> socket
     head = f"GET {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n\r\n"
     link.sendall(head.encode())
     return link
+
+
+def read_until(link: socket.socket, text: bytes) -> bytes:
+    found = b""
+    while text not in found:
+        part = link.recv(4_096)
+        assert part, found
+        found += part
+    return found
 
 
 def until(condition: Any, *, seconds: float = 10, what: str = "it") -> None:

@@ -4,9 +4,11 @@ import time
 from statistics import median
 
 import pytest
+from django.db import connection
 from django.test import Client
 
-from tests.stream.support import Process, person_make
+from apps.stream.metrics import streams_open
+from tests.stream.support import Process, person_make, raw_open, read_until, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -44,3 +46,85 @@ def test_redis_wakes_the_stream(stream: Process) -> None:
     # The look at the database alone would take half a second on average.
     assert median(waits) < 0.2, waits
     watcher.close()
+
+
+def test_without_redis_events_come_by_the_look_at_the_database(deaf: Process) -> None:
+    person = person_make()
+    watcher = deaf.watcher(person).open()
+    told = time.monotonic()
+    person.tell(3)
+
+    assert [one.id for one in watcher.events(3)] == [1, 2, 3]
+    assert time.monotonic() - told < 4
+    watcher.close()
+
+
+def test_a_quiet_stream_beats_and_names_the_headers_that_proxies_heed(stream: Process) -> None:
+    person = person_make()
+    watcher = stream.watcher(person)
+    status, headers, _ = watcher.ask()
+    watcher.block()
+    time.sleep(1.3)
+    person.tell()
+    watcher.events(1)
+
+    assert status == 200
+    assert headers["cache-control"] == "no-store, no-transform"
+    assert headers["x-accel-buffering"] == "no"
+    assert headers["transfer-encoding"] == "chunked"
+    assert "content-length" not in headers
+    assert headers["x-request-id"]
+    assert watcher.heartbeats >= 2
+    watcher.close()
+
+
+def test_nobody_hears_of_another_person(stream: Process) -> None:
+    one, other = person_make(), person_make()
+    watcher = stream.watcher(one).open()
+
+    other.tell(5)
+    one.tell()
+
+    (event,) = watcher.events(1)
+    assert event.id == 1
+    watcher.close()
+
+
+def test_all_streams_share_few_database_connections(stream: Process) -> None:
+    people = [person_make() for _ in range(30)]
+    watchers = [stream.watcher(one).open() for one in people]
+    for one in people:
+        one.tell()
+    for watcher in watchers:
+        watcher.events(1)
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'stream'")
+        assert cursor.fetchone()[0] <= 3
+    for watcher in watchers:
+        watcher.close()
+
+
+def test_the_gauge_counts_what_is_open(stream: Process) -> None:
+    def gauge() -> float:
+        return dict(streams_open())[()]
+
+    watchers = [stream.watcher(person_make()).open() for _ in range(4)]
+    # The test before has emptied the tables: the process says anew that it lives.
+    until(lambda: gauge() == 4, what="the process is noted, with its streams")
+
+    for watcher in watchers:
+        watcher.close()
+    until(lambda: gauge() == 0, what="closed streams are forgotten")
+
+
+def test_hundreds_of_idle_streams_take_little_memory(stream: Process) -> None:
+    people = [person_make() for _ in range(100)]
+    links = [raw_open(stream.port, one.key) for one in people for _ in range(3)]
+    for link in links:
+        read_until(link, b"retry: ")
+
+    # 1,000 of them: docs/bench.md. Most of this is Django itself.
+    assert stream.proportional_kilobytes() < 200_000
+    for link in links:
+        link.close()

@@ -203,6 +203,7 @@ class Command(BaseCommand):
             ("API", urls["api"] + "/api/v1/"),
             ("docs", urls["api"] + "/api/v1/docs"),
             ("admin", f"{urls['api']}/admin/   {operator['email']}   {operator['password']}"),
+            ("stream", urls["stream"] + "/api/v1/stream" if "stream" in urls else ""),
             ("Flower", urls.get("flower", "")),
             ("RPC", urls["rpc"]),
             ("database", urls["database"]),

@@ -1,0 +1,160 @@
+"""Who may listen, how often, and for how long."""
+
+import json
+import time
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test import Client
+
+from apps.accounts.models import ApiKey, User
+from apps.accounts.services import api_key_revoke
+from apps.core import clock
+from apps.stream.models import OpenStream, StreamProcess
+from tests.stream.support import Event, Person, Process, Watcher, person_make, until
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def refusal(watcher: Watcher, status: int, code: str, **asked: object) -> dict[str, object]:
+    found, headers, body = watcher.ask(**asked)  # type: ignore[arg-type]
+    document: dict[str, object] = json.loads(body)
+    assert (found, document["code"], document["status"]) == (status, code, status)
+    assert headers["content-type"] == "application/problem+json"
+    assert document["request_id"] == headers["x-request-id"]
+    watcher.close()
+    return document
+
+
+def test_without_a_key_or_with_a_wrong_one(stream: Process) -> None:
+    watcher = stream.watcher(person_make())
+    refusal(watcher, 401, "not_authenticated", headers={"Authorization": ""})
+    other = watcher.key[:-1] + ("x" if watcher.key[-1] != "x" else "y")
+    refusal(watcher, 401, "invalid_api_key", headers={"Authorization": f"Bearer {other}"})
+
+
+def test_without_the_scope(stream: Process) -> None:
+    refusal(stream.watcher(person_make("plans:read")), 403, "insufficient_scope")
+
+
+@pytest.mark.parametrize("text", ["-1", "x", "1.5", "99999999999999999999", "\u0663", "1 2"])
+def test_with_an_id_that_is_none(stream: Process, text: str) -> None:
+    watcher = stream.watcher(person_make())
+    document = refusal(watcher, 400, "validation_failed", headers={"Last-Event-ID": text.encode()})
+    assert [one["parameter"] for one in document["errors"]] == ["last_event_id"]  # type: ignore[attr-defined]
+
+
+def test_with_an_id_that_was_never_given(stream: Process) -> None:
+    """Taken at its word, the client would miss what comes up to that number."""
+    person = person_make()
+    person.tell(3)
+    document = refusal(stream.watcher(person), 400, "validation_failed", query="?last_event_id=4")
+    assert [one["code"] for one in document["errors"]] == ["event_unknown"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("query", ["?topic=plan.paused", "?last_event_id=1&last_event_id=2", "?%ff=1"])
+def test_with_parameters_that_are_not_known(stream: Process, query: str) -> None:
+    refusal(stream.watcher(person_make()), 400, "validation_failed", query=query)
+
+
+def test_other_methods(stream: Process) -> None:
+    refusal(stream.watcher(person_make()), 405, "method_not_allowed", method="POST")
+    assert stream.watcher(person_make()).ask(method="HEAD")[0] == 200
+    assert not OpenStream.objects.exists()
+
+
+def test_the_rest_of_the_api_is_not_here(stream: Process) -> None:
+    person = person_make("plans:read")
+    link = stream.watcher(person)
+    refusal(link, 404, "not_found", query="/../plans")
+
+
+def test_a_web_process_says_that_it_is_the_wrong_one() -> None:
+    key = person_make().key
+    answer = Client().get("/api/v1/stream", headers={"Authorization": f"Bearer {key}"})
+    assert (answer.status_code, answer.json()["code"]) == (421, "misdirected_request")
+
+
+def test_a_person_has_so_many_streams_over_all_processes(stream: Process, deaf: Process) -> None:
+    person, other = person_make(), person_make()
+    # The test before has emptied the tables: the processes say anew that they live.
+    until(lambda: StreamProcess.objects.count() == 2, what="both are noted")
+    watchers = [process.watcher(person).open() for process in (stream, deaf, deaf)]
+
+    for process in (stream, deaf):
+        status, headers, _ = process.watcher(person).ask()
+        assert (status, headers["retry-after"]) == (429, "5")
+    refusal(stream.watcher(person), 429, "too_many_streams")
+    stream.watcher(other).open().close()
+
+    # One that is closed counts no longer.
+    watchers[1].close()
+    until(lambda: stream.watcher(person).ask()[0] == 200, what="room for one")
+    for watcher in watchers:
+        watcher.close()
+
+
+def test_streams_of_a_process_that_was_killed_do_not_count_for_long(doomed: Process, stream: Process) -> None:
+    person = person_make()
+    watchers = [doomed.watcher(person).open() for _ in range(3)]
+    until(lambda: OpenStream.objects.count() == 3, what="noted")
+    doomed.child.kill()
+
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE stream_streamprocess SET seen_at = seen_at - interval '16 seconds'")
+    until(lambda: stream.watcher(person).ask()[0] == 200, what="room again")
+    for watcher in watchers:
+        watcher.close()
+
+
+def closed(watcher: Watcher) -> tuple[list[Event], float]:
+    started = time.monotonic()
+    rest = watcher.rest()
+    return rest, time.monotonic() - started
+
+
+def revoke(person: Person) -> None:
+    api_key_revoke(user_id=person.user.pk, api_key_id=ApiKey.objects.get(user=person.user).pk)
+
+
+def switch_off(person: Person) -> None:
+    User.objects.filter(pk=person.user.pk).update(is_active=False)
+
+
+def narrow(person: Person) -> None:
+    ApiKey.objects.filter(user=person.user).update(scopes=["plans:read"])
+
+
+def delete(person: Person) -> None:
+    ApiKey.objects.filter(user=person.user).delete()
+
+
+@pytest.mark.parametrize("end", [revoke, switch_off, narrow, delete])
+def test_a_stream_ends_with_its_key(stream: Process, end: object) -> None:
+    person, other = person_make(), person_make()
+    watcher, beside = stream.watcher(person).open(), stream.watcher(other).open()
+
+    end(person)  # type: ignore[operator]
+    rest, seconds = closed(watcher)
+
+    assert [(one.event, one.data) for one in rest] == [("stream.closed", {"reason": "revoked"})]
+    assert seconds < 5
+    assert watcher.ask()[0] in (401, 403)
+    # and nobody else's
+    other.tell()
+    assert beside.events(1)[0].id == 1
+    beside.close()
+    watcher.close()
+
+
+def test_a_stream_ends_when_its_key_expires(stream: Process) -> None:
+    person = person_make()
+    ApiKey.objects.filter(user=person.user).update(expires_at=clock.now() + timedelta(seconds=1.5))
+    watcher = stream.watcher(person).open()
+
+    rest, seconds = closed(watcher)
+
+    assert [(one.event, one.data) for one in rest] == [("stream.closed", {"reason": "expired"})]
+    assert 1 < seconds < 6
+    watcher.close()
