@@ -32,7 +32,6 @@ PERSON_TOPICS: Mapping[str, str] = {
     "withdrawal.awaiting_confirmation": "it waits for your second factor",
     "withdrawal.awaiting_approval": "it waits for operators",
     "withdrawal.approved": "it is to be sent",
-    "withdrawal.sending": "it is with the signer",
     "withdrawal.sent": "it is on its way on chain",
     "withdrawal.confirmed": "it has arrived, finally",
     "withdrawal.failed": "nothing left; the amount is available again",

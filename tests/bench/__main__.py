@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], list[dict[str, Any]]]]]:
-    from tests.bench import api, claiming, deposits, engine, ledger, mainjob, scan, withdrawals
+    from tests.bench import api, claiming, deposits, engine, ledger, mainjob, scan, stream, withdrawals
 
     runs = 1 if quick else RUNS
 
@@ -96,6 +96,17 @@ def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], li
                 assets=5 if quick else 50,
                 each=4 if quick else 70,
                 runs=runs,
+            ),
+        )
+    )
+    found.append(
+        (
+            "stream",
+            lambda: stream.run(
+                stack,
+                connections=50 if quick else 1_000,
+                rounds=2 if quick else 15,
+                singles=5 if quick else 200,
             ),
         )
     )
