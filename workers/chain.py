@@ -18,3 +18,8 @@ def transactions_send() -> None:
 @task("chain.watch", queue="chain")
 def networks_watch() -> None:
     work.drain(kinds.WATCH_WORK)
+
+
+@task("chain.recheck", queue="chain")
+def transactions_recheck() -> None:
+    work.drain(kinds.RECHECK_WORK)

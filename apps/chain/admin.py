@@ -8,12 +8,14 @@ from django.db.models import Field, QuerySet, URLField
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
+from unfold.forms import ActionForm
 
 from apps.chain import services
 from apps.chain.failover import THRESHOLD
 from apps.chain.models import (
     Network,
     OutboundTransaction,
+    Recheck,
     RpcEndpoint,
     SignerRule,
     Token,
@@ -102,12 +104,10 @@ class NetworkAdmin(ModelAdmin):  # type: ignore[misc]
     @admin.action(description="Resume with the chain as it is now", permissions=["change"])
     def resume(self, request: HttpRequest, networks: QuerySet[Network]) -> None:
         for network in networks:
-            doubtful = services.network_resume(network_id=network.pk)
+            doubtful = services.network_resume(network_id=network.pk, actor=str(request.user))
             messages.success(request, f"{network} resumed.")
-            for row in doubtful[:20]:
-                messages.warning(
-                    request, f"Check by hand: {row.reference}, final in block {row.block_number}."
-                )
+            if doubtful:
+                messages.warning(request, f"{len(doubtful)} final transactions are looked for: see Rechecks.")
 
 
 class EndpointForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -284,3 +284,50 @@ class OutboundTransactionAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]
                 messages.error(request, f"{row.reference}: {error.detail}")
             else:
                 messages.success(request, f"{row.reference}: giving it up.")
+
+
+class SettleForm(ActionForm):  # type: ignore[misc]
+    """What was done by hand."""
+
+    note = forms.CharField(required=False, max_length=300)
+
+
+@admin.register(Recheck)
+class RecheckAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]
+    """Final transactions that a fork may have taken back, and what became of them."""
+
+    list_display = (
+        "transaction",
+        "network",
+        "colored_state",
+        "reopened_at",
+        "closed_at",
+        "closed_by",
+        "last_error",
+    )
+    list_filter = ("state", "network")
+    list_select_related = ("network", "transaction")
+    search_fields = ("transaction__reference",)
+    ordering = ("-id",)
+    exclude = ("lease_token",)
+    actions = ("settle",)
+    action_form = SettleForm
+
+    @display(description="state", label={"open": "warning", "decide": "danger", "closed": "success"})  # type: ignore[untyped-decorator]
+    def colored_state(self, row: Recheck) -> str:
+        return str(row.state)
+
+    @admin.action(description="The books were put right by hand (say how)", permissions=["view"])
+    def settle(self, request: HttpRequest, rows: QuerySet[Recheck]) -> None:
+        if not request.user.has_perm("chain.change_recheck"):
+            messages.error(request, "You may look, not act.")
+            return
+        for row in rows:
+            try:
+                services.recheck_settle(
+                    recheck_id=row.pk, actor=str(request.user), note=request.POST.get("note", "")
+                )
+            except DomainError as error:
+                messages.error(request, f"{row}: {error.detail}")
+            else:
+                messages.success(request, f"{row}: settled.")

@@ -5,7 +5,14 @@ from django.db.models import Count, F, Q
 
 from apps.chain import abi
 from apps.chain.domain import FINAL, TransactionState
-from apps.chain.models import Block, OutboundTransaction, TransactionAttempt, WalletNonce
+from apps.chain.models import (
+    Block,
+    OutboundTransaction,
+    Recheck,
+    RecheckState,
+    TransactionAttempt,
+    WalletNonce,
+)
 from apps.core.invariants import Finding, invariant
 
 CAP = 20
@@ -112,14 +119,29 @@ def headers_form_a_chain() -> Finding:
 
 @invariant("chain.final_is_on_chain")
 def final_is_on_chain() -> Finding:
-    """A final transaction's block is the canonical one wherever we (still) hold that height."""
+    """A final transaction's block is the canonical one wherever we (still) hold that height.
+
+    Save for those that are looked for after a fork.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT done.reference FROM chain_outboundtransaction AS done JOIN chain_block AS block"
             " ON block.network_id = done.network_id AND block.number = done.block_number"
             " AND block.orphaned_at IS NULL"
-            " WHERE done.state = ANY(%s) AND done.block_hash <> block.hash LIMIT %s",
+            " WHERE done.state = ANY(%s) AND done.block_hash <> block.hash"
+            "   AND NOT EXISTS (SELECT FROM chain_recheck AS recheck"
+            "                   WHERE recheck.transaction_id = done.id AND recheck.state = 'open') LIMIT %s",
             [[str(state) for state in FINAL], CAP],
         )
         violations = [f"{row[0]} is final in a block that is not canonical" for row in cursor.fetchall()]
     return Finding(violations)
+
+
+@invariant("chain.booked_as_it_happened")
+def booked_as_it_happened() -> Finding:
+    """No fork has made something else of a transaction than what is booked of it."""
+    rows = Recheck.objects.filter(state=RecheckState.DECIDE).select_related("transaction").order_by("id")
+    return Finding(
+        [f"{row.transaction.reference}: booked as {row.before}, now {row.after}" for row in rows[:CAP]],
+        {"looked_for": Recheck.objects.filter(state=RecheckState.OPEN).count()},
+    )

@@ -3,10 +3,11 @@
 `chain.sign` belongs on queue `signing` (the only worker with SIGNER_KEYS), the others on queue `chain`.
 """
 
-from apps.chain.models import NetworkWatch, OutboundTransaction
+from apps.chain.models import NetworkWatch, OutboundTransaction, Recheck
+from apps.chain.rechecking import transactions_recheck
 from apps.chain.sending import transaction_send
 from apps.chain.signing import transaction_sign
-from apps.chain.transitions import SEND, SIGN, WATCH
+from apps.chain.transitions import RECHECK, SEND, SIGN, WATCH
 from apps.chain.watching import network_watch
 from apps.core.work import Work, register
 
@@ -47,5 +48,20 @@ WATCH_WORK = register(
         # Watching never ends; the counter is reset by each look that succeeds.
         max_attempts=32_000,
         backoff_cap_seconds=10,
+    )
+)
+RECHECK_WORK = register(
+    Work(
+        name=RECHECK,
+        model=Recheck,
+        states=("open",),
+        perform=transactions_recheck,
+        whole=True,
+        once_per_drain=True,
+        chunk=200,
+        lease_seconds=60,
+        # It ends when the chain says where the transaction is, however long no endpoint answers.
+        max_attempts=32_000,
+        backoff_cap_seconds=30,
     )
 )

@@ -415,6 +415,59 @@ class TransactionAttempt(models.Model):
         return f"{self.hash} (nonce {self.nonce}, {self.kind} {self.number})"
 
 
+class RecheckState(models.TextChoices):
+    """How far looking for a transaction has come."""
+
+    OPEN = "open", "Looked for"
+    DECIDE = "decide", "Booked otherwise than it happened: an operator's turn"
+    CLOSED = "closed", "Dealt with"
+
+
+class Recheck(WorkItem):
+    """A final transaction that a fork may have taken back: what was booked of it, and where it is now.
+
+    Opened when an operator resumes a halted network; `apps.chain.rechecking` works on it. While one is open its
+    network's books cannot be compared with the chain.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    network = models.ForeignKey(Network, on_delete=models.PROTECT, related_name="+")
+    transaction = models.ForeignKey(OutboundTransaction, on_delete=models.PROTECT, related_name="rechecks")
+    state = models.CharField(max_length=8, choices=RecheckState.choices, default=RecheckState.OPEN)
+    from_block = models.BigIntegerField(help_text="Headers from here on are held anew: it may be in any.")
+    before = models.JSONField(help_text="What was final: state, place, moves, and what the gas cost.")
+    after = models.JSONField(default=dict, blank=True)
+    reopened_at = models.DateTimeField(null=True, blank=True, help_text="It was nowhere: sent again.")
+    closed_at = models.DateTimeField(null=True, blank=True)
+    closed_by = models.CharField(max_length=120, blank=True)
+    note = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["transaction"], condition=Q(state="open"), name="chain_recheck_one_open"
+            ),
+            models.CheckConstraint(
+                condition=_one_of("state", RecheckState.values), name="chain_recheck_state"
+            ),
+            models.CheckConstraint(
+                condition=Q(state="closed", closed_at__isnull=False)
+                | Q(~Q(state="closed"), closed_at__isnull=True),
+                name="chain_recheck_closed",
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["run_after", "id"],
+                condition=Q(buried_at__isnull=True, state="open"),
+                name="chain_recheck_due",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"recheck of {self.transaction_id}"
+
+
 class Block(models.Model):
     """A header that an endpoint showed us. Orphaned ones stay, marked; one per height is canonical."""
 

@@ -13,7 +13,16 @@ from apps.chain import failover
 from apps.chain.client import Endpoint, header, quantity, receipt
 from apps.chain.domain import OUTSTANDING, Header, Receipt, TransactionState, depth
 from apps.chain.errors import EndpointFailure, EndpointsDisagree, RpcError
-from apps.chain.models import Block, Finality, Network, OutboundTransaction, RpcEndpoint, TransactionAttempt
+from apps.chain.models import (
+    Block,
+    Finality,
+    Network,
+    OutboundTransaction,
+    Recheck,
+    RecheckState,
+    RpcEndpoint,
+    TransactionAttempt,
+)
 
 STEP = 500  # headers taken in one go
 ANCHOR = 32  # how far below the head we begin on a new network
@@ -119,6 +128,10 @@ def _anchor(network: Network, head: int) -> int:
     ]
     # After a halt the deposit monitor goes on where it stood.
     kept = [network.keep_from_block] if network.keep_from_block is not None else []
+    # What a fork took back may be in any block since.
+    kept += Recheck.objects.filter(network=network, state=RecheckState.OPEN).values_list(
+        "from_block", flat=True
+    )
     return max(0, min([head - ANCHOR, *sent, *kept]))
 
 

@@ -13,6 +13,8 @@ from apps.chain.domain import FINAL, OUTSTANDING, AttemptKind, Move, Transaction
 from apps.chain.models import (
     Network,
     OutboundTransaction,
+    Recheck,
+    RecheckState,
     RpcEndpoint,
     SignerRule,
     Token,
@@ -95,6 +97,11 @@ def transactions_final(
     if after is not None:
         rows = rows.filter(finalized_at__gte=after[0]).exclude(finalized_at=after[0], id__lte=after[1])
     return list(rows[:limit])
+
+
+def rechecks_open_count(*, network_id: UUID) -> int:
+    """How many final transactions are looked for after a fork. One query."""
+    return Recheck.objects.filter(network_id=network_id, state=RecheckState.OPEN).count()
 
 
 def transaction_moves(row: OutboundTransaction) -> list[Move]:

@@ -12,7 +12,7 @@ from apps.core import clock, doorbell
 from apps.core.errors import Retryable
 from apps.events.services import EventDraft, events_publish
 
-SIGN, SEND, WATCH = "chain.sign", "chain.send", "chain.watch"
+SIGN, SEND, WATCH, RECHECK = "chain.sign", "chain.send", "chain.watch", "chain.recheck"
 _NEXT_BELL = {TransactionState.QUEUED: SIGN, TransactionState.SIGNED: SEND}
 
 
@@ -32,7 +32,16 @@ class Moves:
         before = TransactionState(row.state)
         if state not in TRANSITIONS[before]:
             raise ValueError(f"a transaction does not go from {before} to {state}")
-        now = clock.now()
+        return self._put(row, state, topic, changes)
+
+    def reopen(self, row: OutboundTransaction, *, topic: str, **changes: Any) -> OutboundTransaction:
+        """The one way out of a final state: a fork took its block, and it is on its way again (`rechecking`)."""
+        return self._put(row, TransactionState.SENT, topic, {"finalized_at": None, **changes})
+
+    def _put(
+        self, row: OutboundTransaction, state: TransactionState, topic: str, changes: dict[str, Any]
+    ) -> OutboundTransaction:
+        before, now = row.state, clock.now()
         changes = {"attempts": 0, "buried_at": None, "last_error": "", "updated_at": now, **changes}
         if state in (TransactionState.QUEUED, TransactionState.SIGNED):
             changes.setdefault("run_after", now)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db.models import BigIntegerField, F, Max, Value
@@ -136,13 +137,7 @@ def _reorg(
         if row.state == S.MINED and (row.block_number or 0) > ancestor:
             _unmine(row, moves, outcome, ancestor)
         elif row.state == S.SUPERSEDED and (row.foreign_block or 0) > ancestor:
-            moves.move(
-                row,
-                S.SENT,
-                foreign_block=None,
-                foreign_hash="",
-                reason="the foreign transaction was reorged out",
-            )
+            foreign_forget(row, moves)
     return True
 
 
@@ -155,18 +150,30 @@ def _unmine(row: OutboundTransaction, moves: Moves, outcome: Outcome, ancestor: 
 
 def transaction_unmine(row: OutboundTransaction, moves: Moves) -> None:
     """Back to sent: its block is not on the chain (any more). What the receipt said is forgotten."""
+    forgotten: dict[str, Any] = {
+        "attempt": None,
+        "block_number": None,
+        "block_hash": "",
+        "succeeded": None,
+        "gas_used": None,
+        "effective_gas_price_units": None,
+        "logs": [],
+        "reason": "reorged out",
+    }
+    if row.is_final:
+        moves.reopen(row, topic="transaction.reorged", **forgotten)
+    else:
+        moves.move(row, S.SENT, topic="transaction.reorged", **forgotten)
+
+
+def foreign_forget(row: OutboundTransaction, moves: Moves) -> None:
+    """Back to sent: the transaction that took its nonce is not on the chain (any more)."""
     moves.move(
         row,
         S.SENT,
-        topic="transaction.reorged",
-        attempt=None,
-        block_number=None,
-        block_hash="",
-        succeeded=None,
-        gas_used=None,
-        effective_gas_price_units=None,
-        logs=[],
-        reason="reorged out",
+        foreign_block=None,
+        foreign_hash="",
+        reason="the foreign transaction was reorged out",
     )
 
 

@@ -83,17 +83,20 @@ class DepositsPool:
         return PoolBooks(addresses, unbooked, unproved)
 
     def gas_pay(self, *, asset_id: UUID, units: Mapping[str, int]) -> set[str]:
-        """Lower the native holdings; what an address cannot pay by the books stays unbooked and is told."""
+        """Lower the native holdings; what an address cannot pay by the books stays unbooked and is told.
+
+        Negative units, of gas that a fork made cheaper, raise them.
+        """
         rows = list(
             Holding.objects.select_for_update(of=("self",))
-            .filter(asset_id=asset_id, address__address__in=list(units), units__gt=0)
+            .filter(asset_id=asset_id, address__address__in=list(units))
             .order_by("address_id")
             .values_list("address__address", "address_id", "units")
         )
         paying = {
             (address_id, asset_id): -units[address]
             for address, address_id, held in rows
-            if 0 < units[address] <= held
+            if units[address] and units[address] <= held
         }
         holdings_move(paying)
         able = {address for address, _, held in rows if units[address] <= held}

@@ -12,6 +12,7 @@ from uuid import UUID
 from apps.ledger.domain import JournalDraft, Posting
 
 GAS_KIND = "gas"
+GAS_CORRECTION_KIND = "gas_correction"
 # The custody account that all deposit addresses share: what people sent and nobody has collected yet.
 DEPOSITS_REF = "deposits"
 CREDIT_KIND = "credit_by_hand"
@@ -30,9 +31,12 @@ class GasBooked:
     unfunded: tuple[str, ...] = ()
 
 
-def gas_reference(transaction_id: UUID) -> str:
-    """The journal reference of a transaction's gas: what makes booking it idempotent."""
-    return f"gas:{transaction_id}"
+def gas_reference(transaction_id: UUID, recheck_id: UUID | None = None) -> str:
+    """The journal reference of a transaction's gas: what makes booking it idempotent.
+
+    With a recheck, of what its gas cost more or less after a fork put the transaction elsewhere.
+    """
+    return f"gas:{transaction_id}" + (f":{recheck_id}" if recheck_id else "")
 
 
 def custody_ref(*, address: str, role: str) -> str:
@@ -41,12 +45,18 @@ def custody_ref(*, address: str, role: str) -> str:
 
 
 def gas_journal(
-    *, transaction_id: UUID, cost_units: int, custody_id: UUID, gas_id: UUID, metadata: Mapping[str, Any]
+    *,
+    transaction_id: UUID,
+    cost_units: int,
+    custody_id: UUID,
+    gas_id: UUID,
+    metadata: Mapping[str, Any],
+    recheck_id: UUID | None = None,
 ) -> JournalDraft:
-    """The wallet holds less native money, the platform has an expense."""
+    """The wallet holds less native money, the platform has an expense; a correction may be the other way round."""
     return JournalDraft(
-        kind=GAS_KIND,
-        reference=gas_reference(transaction_id),
+        kind=GAS_CORRECTION_KIND if recheck_id else GAS_KIND,
+        reference=gas_reference(transaction_id, recheck_id),
         postings=[Posting(custody_id, cost_units), Posting(gas_id, -cost_units)],
         metadata=metadata,
     )

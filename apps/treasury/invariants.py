@@ -12,31 +12,52 @@ from apps.treasury.domain import GAS_KIND
 
 _SHOWN = 50
 
-# Everything that gas bookings can get wrong: a mark without a journal, a journal without a mark, another amount,
-# and one left lying for an hour after the transaction was final.
+# Everything that gas bookings can get wrong: a mark without a journal, a journal without a mark (save for a
+# correction that is to come), another amount, and one left lying for an hour after the transaction was final. What
+# a fork has put back in flight is not final, and judged when it is.
 _GAS = """
 SELECT booked.id, booked.said FROM (
     SELECT item.id,
         CASE
-            WHEN item.gas_booked_at IS NOT NULL AND journal.id IS NULL THEN 'marked as booked, no journal'
-            WHEN item.gas_booked_at IS NULL AND journal.id IS NOT NULL THEN 'booked, not marked'
-            WHEN journal.id IS NOT NULL
+            WHEN item.gas_booked_at IS NOT NULL AND entry.units IS NULL THEN 'marked as booked, no journal'
+            WHEN item.gas_booked_at IS NULL AND entry.units IS NOT NULL AND NOT entry.corrected
+                THEN 'booked, not marked'
+            WHEN item.gas_booked_at IS NOT NULL
                 AND entry.units IS DISTINCT FROM item.gas_used * item.effective_gas_price_units
-                THEN 'booked ' || coalesce(entry.units::text, 'nothing') || ', burned '
-                    || item.gas_used * item.effective_gas_price_units
+                THEN 'booked ' || entry.units || ', burned ' || item.gas_used * item.effective_gas_price_units
             WHEN item.gas_booked_at IS NULL AND item.finalized_at < %(late)s
                 THEN 'not booked an hour after it was final'
         END AS said
     FROM chain_outboundtransaction AS item
-    LEFT JOIN ledger_journal AS journal ON journal.reference = 'gas:' || item.id
     LEFT JOIN LATERAL (
-        SELECT sum(entry.amount_units) AS units FROM ledger_entry AS entry
+        SELECT array_agg('gas:' || item.id || ':' || recheck.id) AS names FROM chain_recheck AS recheck
+        WHERE recheck.transaction_id = item.id AND recheck.state <> 'open'
+    ) AS correction ON true
+    LEFT JOIN LATERAL (
+        SELECT sum(entry.amount_units) AS units, correction.names IS NOT NULL AS corrected
+        FROM ledger_journal AS journal JOIN ledger_entry AS entry ON entry.journal_id = journal.id
         JOIN ledger_account AS account ON account.id = entry.account_id AND account.kind = 'custody'
-        WHERE entry.journal_id = journal.id
+        WHERE journal.reference = ANY(array_append(correction.names, 'gas:' || item.id))
     ) AS entry ON true
     WHERE item.gas_used > 0 AND item.effective_gas_price_units > 0
         AND item.state IN ('confirmed', 'reverted', 'cancelled', 'failed')
+        AND NOT EXISTS (SELECT FROM chain_recheck AS open WHERE open.transaction_id = item.id AND open.state = 'open')
 ) AS booked WHERE booked.said IS NOT NULL ORDER BY booked.id LIMIT %(shown)s
+"""
+
+# Gas that was booked under any other name: of no transaction of ours, or of one a second time.
+_STRAY = """
+SELECT journal.id, journal.reference FROM ledger_journal AS journal
+WHERE journal.id IN (
+    SELECT entry.journal_id FROM ledger_entry AS entry
+    JOIN ledger_account AS account ON account.id = entry.account_id AND account.kind = 'gas'
+)
+AND NOT EXISTS (SELECT FROM chain_outboundtransaction AS item WHERE 'gas:' || item.id = journal.reference)
+AND NOT EXISTS (
+    SELECT FROM chain_recheck AS recheck
+    WHERE 'gas:' || recheck.transaction_id || ':' || recheck.id = journal.reference
+)
+ORDER BY journal.id LIMIT %(shown)s
 """
 
 
@@ -84,5 +105,10 @@ def gas_booked_once() -> Finding:
     with connection.cursor() as cursor:
         cursor.execute(_GAS, {"late": late, "shown": _SHOWN})
         violations = [f"transaction {row[0]}: {row[1]}" for row in cursor.fetchall()]
+        cursor.execute(_STRAY, {"shown": _SHOWN})
+        violations += [
+            f"journal {row[0]}: gas under the name {row[1]}, which is no transaction's"
+            for row in cursor.fetchall()
+        ]
     booked = Journal.objects.filter(kind=GAS_KIND).count()
     return Finding(violations, {"booked": booked, "waiting": selectors.gas_unbooked_count()})

@@ -23,6 +23,7 @@ from apps.ledger.domain import AccountKind
 from apps.ledger.models import Account
 from apps.treasury.domain import custody_ref
 from apps.treasury.pools import PoolBooks, pools
+from apps.treasury.selectors import gas_booked_units
 
 # Addresses asked for at a time: bounds memory, and how long one endpoint has to answer.
 _ADDRESSES = 1_000
@@ -98,10 +99,16 @@ def holdings_reconcile() -> tuple[list[Holding], list[Unreadable]]:
 def reconcile() -> Reconciled:
     """`holdings_reconcile` with what the proof of reserves needs besides."""
     with _one_snapshot():
-        books = [_books(network) for network in _watched()]
+        networks = _watched()
+        reasons = {network.pk: _incomparable(network) for network in networks}
+        books = [_books(network) for network in networks if not reasons[network.pk]]
         liabilities = _liabilities()
     holdings: list[Holding] = []
-    unreadable: list[Unreadable] = []
+    unreadable = [
+        Unreadable(network.name, int(network.watched_block or 0), reason)
+        for network in networks
+        if (reason := reasons[network.pk])
+    ]
     for of_network in books:
         try:
             found, lost = _compare(of_network)
@@ -131,6 +138,18 @@ def _one_snapshot() -> Iterator[None]:
 def _watched() -> list[Network]:
     return list(
         Network.objects.select_related("native_asset").filter(watched_block__isnull=False).order_by("name")
+    )
+
+
+def _incomparable(network: Network) -> str:
+    """Why a network's books cannot be held against the chain just now; empty when they can."""
+    if network.halted_at is not None:
+        return f"the network is halted: {network.halted_reason}"
+    looked_for = selectors.rechecks_open_count(network_id=network.pk)
+    return (
+        f"final transactions that a fork may have taken back are looked for: {looked_for}"
+        if looked_for
+        else ""
     )
 
 
@@ -213,9 +232,12 @@ def _unbooked(network: Network, block_number: int) -> dict[tuple[str, str], int]
         for address, sign in ((move.sender, -1), (move.receiver, 1)):
             if address in refs:
                 units[refs[address], move.token or ""] += sign * move.units
-    for row in rows.filter(gas_booked_at__isnull=True):
+    burned = list(rows.filter(gas_booked_at__isnull=True))
+    # Of one that a fork put elsewhere, only the difference is not booked yet.
+    booked = gas_booked_units(transaction_ids=[row.pk for row in burned]) if burned else {}
+    for row in burned:
         ref = custody_ref(address=row.wallet.address, role=row.wallet.role)
-        units[ref, ""] -= row.gas_cost_units
+        units[ref, ""] -= row.gas_cost_units - booked.get(row.pk, 0)
     return dict(units)
 
 

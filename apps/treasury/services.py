@@ -3,15 +3,16 @@
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, OuterRef, Subquery
 
 from apps.accounts.models import User
 from apps.chain.domain import FINAL
-from apps.chain.models import Network, OutboundTransaction, Token, Wallet
+from apps.chain.models import Network, OutboundTransaction, Recheck, Token, Wallet
 from apps.core import clock
 from apps.core.errors import DomainError, NotFound
 from apps.core.failpoints import reach
@@ -31,10 +32,28 @@ from apps.treasury.domain import (
 )
 from apps.treasury.errors import NoWallet
 from apps.treasury.pools import pool_of
+from apps.treasury.selectors import gas_booked_units
 
 logger = logging.getLogger(__name__)
 
 _CHUNK = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Bill:
+    """What is to be booked of a transaction's gas: all of it, or what a fork made it cost more or less."""
+
+    row: OutboundTransaction
+    units: int
+    recheck_id: UUID | None = None
+
+    @property
+    def address(self) -> str:
+        return self.row.wallet.address
+
+    @property
+    def reference(self) -> str:
+        return gas_reference(self.row.pk, self.recheck_id)
 
 
 def gas_book(*, limit: int = _CHUNK) -> GasBooked:
@@ -42,30 +61,33 @@ def gas_book(*, limit: int = _CHUNK) -> GasBooked:
 
     Confirmed, reverted and cancelled ones alike: the network took `gas_used x effective_gas_price` of each. Call
     it again while `booked` equals `limit`. Two at once share the work (SKIP LOCKED), and a journal's reference is
-    its transaction, so that gas is booked once whatever dies. A fixed number of statements per network and
+    its transaction, so that gas is booked once whatever dies. Of one that a fork put elsewhere after it was booked
+    (`chain.Recheck`), the difference is booked. A fixed number of statements per network and
     wallet. On rollups the separate fee for layer 1 is not part of that product and shows up in the invariant.
     """
     booked = 0
     unfunded: list[str] = []
+    newest = Recheck.objects.filter(transaction=OuterRef("pk")).order_by("-id").values("id")[:1]
     with transaction.atomic():
         rows = list(
             OutboundTransaction.objects.select_for_update(skip_locked=True, no_key=True, of=("self",))
             .select_related("network", "wallet")
+            .annotate(recheck_id=Subquery(newest))
             .filter(gas_booked_at__isnull=True, gas_used__gt=0, state__in=sorted(FINAL))
             .order_by("id")[:limit]
         )
         if not rows:
             return GasBooked(booked=0, unfunded=())
-        by_custody: dict[tuple[UUID, str], list[OutboundTransaction]] = defaultdict(list)
-        for row in rows:
-            ref = custody_ref(address=row.wallet.address, role=row.wallet.role)
-            by_custody[row.network.native_asset_id, ref].append(row)
+        by_custody: dict[tuple[UUID, str], list[_Bill]] = defaultdict(list)
+        for bill in _bills(rows):
+            ref = custody_ref(address=bill.address, role=bill.row.wallet.role)
+            by_custody[bill.row.network.native_asset_id, ref].append(bill)
         reach("treasury.gas.before_post")
         for (asset_id, ref), burned in sorted(by_custody.items()):
             try:
                 with transaction.atomic():
                     poor = _pool_pay(asset_id, burned)
-                    paid = [row for row in burned if row.wallet.address not in poor]
+                    paid = [bill for bill in burned if bill.address not in poor]
                     _gas_post(asset_id, ref, paid)
             except InsufficientFunds:
                 unfunded.append(ref)
@@ -78,42 +100,61 @@ def gas_book(*, limit: int = _CHUNK) -> GasBooked:
     return GasBooked(booked=booked, unfunded=tuple(unfunded))
 
 
-def _pool_pay(asset_id: UUID, burned: Sequence[OutboundTransaction]) -> set[str]:
+def _bills(rows: Sequence[OutboundTransaction]) -> list[_Bill]:
+    """`rows` carry their newest `recheck_id`, if a fork ever had them looked for."""
+    rechecks: dict[UUID, UUID] = {row.pk: row.recheck_id for row in rows if row.recheck_id}  # type: ignore[attr-defined]
+    before = gas_booked_units(transaction_ids=list(rechecks)) if rechecks else {}
+    return [
+        _Bill(row, row.gas_cost_units - before[row.pk], rechecks[row.pk])
+        if row.pk in before
+        else _Bill(row, row.gas_cost_units)
+        for row in rows
+    ]
+
+
+def _pool_pay(asset_id: UUID, burned: Sequence[_Bill]) -> set[str]:
     """Where a pool keeps books of its own, it pays there; the addresses that cannot are returned."""
-    pool = pool_of(role=burned[0].wallet.role)
+    pool = pool_of(role=burned[0].row.wallet.role)
     if pool is None:
         return set()
     # After a restore a journal may be there without its mark: it is not paid a second time.
     known = set(
-        Journal.objects.filter(reference__in=[gas_reference(row.pk) for row in burned]).values_list(
+        Journal.objects.filter(reference__in=[bill.reference for bill in burned]).values_list(
             "reference", flat=True
         )
     )
     units: dict[str, int] = defaultdict(int)
-    for row in burned:
-        if gas_reference(row.pk) not in known:
-            units[row.wallet.address] += row.gas_cost_units
+    for bill in burned:
+        if bill.reference not in known:
+            units[bill.address] += bill.units
     return pool.gas_pay(asset_id=asset_id, units=units)
 
 
-def _gas_post(asset_id: UUID, ref: str, burned: Sequence[OutboundTransaction]) -> None:
+def _gas_post(asset_id: UUID, ref: str, burned: Sequence[_Bill]) -> None:
     custody = AccountKey(AccountKind.CUSTODY, asset_id, ref=ref)
     gas = AccountKey(AccountKind.GAS, asset_id)
     accounts = accounts_open(keys=[custody, gas])
     journals_post(
         drafts=[
             gas_journal(
-                transaction_id=row.id,
-                cost_units=row.gas_cost_units,
+                transaction_id=bill.row.pk,
+                recheck_id=bill.recheck_id,
+                cost_units=bill.units,
                 custody_id=accounts[custody],
                 gas_id=accounts[gas],
-                metadata={"purpose": row.purpose, "state": row.state, "block_number": row.block_number},
+                metadata={
+                    "purpose": bill.row.purpose,
+                    "state": bill.row.state,
+                    "block_number": bill.row.block_number,
+                },
             )
-            for row in burned
-            if row.gas_cost_units > 0
+            for bill in burned
+            if bill.units
         ]
     )
-    OutboundTransaction.objects.filter(pk__in=[row.pk for row in burned]).update(gas_booked_at=clock.now())
+    OutboundTransaction.objects.filter(pk__in=[bill.row.pk for bill in burned]).update(
+        gas_booked_at=clock.now()
+    )
 
 
 def credit_by_hand(

@@ -75,6 +75,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Networks", "lan", "chain_network"),
                     _item("Endpoints", "dns", "chain_rpcendpoint"),
                     _item("Transactions", "send", "chain_outboundtransaction"),
+                    _item("Rechecks", "published_with_changes", "chain_recheck"),
                     _item("Wallets", "wallet", "chain_wallet"),
                     _item("Tokens", "generating_tokens", "chain_token"),
                     _item("Signer rules", "policy", "chain_signerrule"),

@@ -130,7 +130,7 @@ def test_a_resumed_network_forgets_its_headers_and_takes_them_anew(chain: Chain)
     services.network_halt(network_id=chain.network.pk, reason="drill")
     chain.node.reorg(depth=3)
 
-    services.network_resume(network_id=chain.network.pk)
+    services.network_resume(network_id=chain.network.pk, actor="test")
 
     assert not Block.objects.exists()
     chain.watch(2)

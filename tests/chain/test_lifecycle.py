@@ -182,7 +182,7 @@ def test_a_reorg_below_a_final_transaction_halts_the_network(chain: Chain) -> No
     chain.sign()
     assert chain.read(later).state == "queued"
     assert TransactionAttempt.objects.filter(transaction=later).count() == 0
-    doubtful = services.network_resume(network_id=network.pk)
+    doubtful = services.network_resume(network_id=network.pk, actor="test")
     assert [found.pk for found in doubtful] == [row.pk]
     chain.watch()
     assert Network.objects.get().watched_block == chain.node.block_number()

@@ -176,7 +176,9 @@ def kill_cases() -> list[Case]:
 
 
 def _is_money(name: str) -> bool:
-    return name.removeprefix("work.").startswith(("deposits.", "withdrawals.", "treasury.reserves."))
+    return name.removeprefix("work.").startswith(
+        ("deposits.", "withdrawals.", "treasury.reserves.", "chain.recheck.")
+    )
 
 
 def _money_kill(name: str, armed: str) -> Case:
@@ -187,9 +189,12 @@ def _money_kill(name: str, armed: str) -> Case:
         "deposits.rewind.before_commit",
     }
     # A network is always scanned: only once there are deposits does dying there show anything.
-    late = ".scan." in name or ".final." in name
+    rechecked = "chain.recheck." in name
+    late = ".scan." in name or ".final." in name or rechecked
     during: money.During | None = None
-    if forked:
+    if rechecked:
+        during = money.sweep_forked(6, gone=True, name=name)
+    elif forked:
         during = money.credit_forked(6, name=name)
     elif late:
         during = money.released(name)
@@ -657,8 +662,8 @@ OTHERS = [
 ]
 
 
-def _money(name: str, fault: str, how: str, **options: Any) -> Case:
-    return Case(f"money {name}", fault, how, money=True, **options)
+def _money(name: str, fault: str, how: str, invariant: str = SAME, **options: Any) -> Case:
+    return Case(f"money {name}", fault, how, invariant, money=True, **options)
 
 
 MONEY = [
@@ -699,7 +704,15 @@ MONEY = [
         "final sweeps' blocks are taken back: the network halts",
         "anvil_reorg of 6 with the same transactions, resumed by an operator",
         during=money.sweep_forked(6),
-        check=money.was("network.halted"),
+        check=money.found_again(gone=False),
+    ),
+    _money(
+        "reorg 6 without our transactions",
+        "final transactions are on no chain any more: the network halts",
+        "anvil_reorg of 6 without what we sent, resumed by an operator",
+        "each is sent again once and booked once; the books of the undisturbed run, all invariants",
+        during=money.sweep_forked(6, gone=True),
+        check=money.found_again(gone=True),
     ),
     *(
         _money(

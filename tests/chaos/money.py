@@ -16,7 +16,7 @@ from django.db import connection
 
 from apps.accounts.models import User
 from apps.chain import services as chain
-from apps.chain.models import Network, OutboundTransaction, Wallet
+from apps.chain.models import Network, OutboundTransaction, Recheck, TransactionAttempt, Wallet
 from apps.core import clock
 from apps.core.models import Asset
 from apps.deposits.models import Deposit, DepositRule, Holding, Sweep
@@ -26,7 +26,6 @@ from apps.ledger.models import Journal
 from apps.ledger.selectors import balances_for_owner
 from apps.providers.services import price_snapshots_refresh
 from apps.sandbox.runtime.anvil import Anvil
-from apps.sandbox.runtime.errors import SandboxError
 from apps.sandbox.runtime.processes import Child
 from apps.withdrawals import services as withdrawals
 from apps.withdrawals.models import Withdrawal, WithdrawalDestination, WithdrawalRule
@@ -148,6 +147,8 @@ def money_wait(world: Money) -> float:
             current_app.send_task("deposits.sweep_plan", queue=QUEUE_OF["deposits.sweep_plan"])
         if left.exists() or Sweep.objects.filter(state__in=_OPEN).exists():
             return False
+        if Recheck.objects.filter(state="open").exists():
+            return False
         open_ones = OutboundTransaction.objects.filter(finalized_at__isnull=True)
         unbooked = OutboundTransaction.objects.filter(gas_used__gt=0, gas_booked_at__isnull=True)
         return not (open_ones.exists() or unbooked.exists())
@@ -237,6 +238,19 @@ def told(world: Money, topic: str) -> bool:
     return Event.objects.filter(topic=topic, occurred_at__gte=world.since).exists()
 
 
+def found_again(*, gone: bool) -> Callable[[Stack, Any], list[str]]:
+    """Final transactions were looked for after the fork; with `gone`, one was nowhere and was sent again."""
+
+    def check(stack: Stack, world: Money) -> list[str]:
+        rows = Recheck.objects.filter(transaction__created_at__gte=world.since)
+        wrong = [f"{row}: {row.state}" for row in rows if row.state != "closed"]
+        if not rows or gone != rows.filter(reopened_at__isnull=False).exists():
+            wrong.append(f"the fault was not met: {list(rows.values('state', 'reopened_at'))}")
+        return wrong
+
+    return check
+
+
 def was(topic: str) -> Callable[[Stack, Any], list[str]]:
     def check(stack: Stack, world: Money) -> list[str]:
         return [] if told(world, topic) else [f"the fault was not met: no {topic}"]
@@ -289,13 +303,16 @@ def credit_forked(depth: int, *, name: str = "", limit: int = REORG_LIMIT) -> Du
         anvil.mining_interval(seconds=1)
         if depth > limit:
             threading.Event().wait(2)
-            _resume(anvil)
+            _resume()
 
     return during
 
 
-def sweep_forked(depth: int) -> During:
-    """A sweep's block goes while it is not final (depth 1), or when it is: then the same transactions stay in."""
+def sweep_forked(depth: int, *, gone: bool = False, name: str = "") -> During:
+    """A sweep's block goes while it is not final (depth 1), or when it is.
+
+    Then the same transactions are in the blocks that come instead; with `gone` only those that are not ours.
+    """
 
     def during(stack: Stack, world: Money, chance: random.Random) -> None:
         anvil = _anvil(stack)
@@ -329,12 +346,21 @@ def sweep_forked(depth: int) -> During:
                 seconds=60,
                 what="a sweep final",
             )
-            anvil.reorg(depth=depth, transactions=_raws(anvil, depth))
+            ours = {
+                "0x" + bytes(raw).hex()
+                for raw in TransactionAttempt.objects.filter(created_at__gte=world.since).values_list(
+                    "raw", flat=True
+                )
+            }
+            raws = _raws(anvil, depth)
+            anvil.reorg(depth=depth, transactions=[one for one in raws if not gone or one[0] not in ours])
             _halted(world)
+            if name:
+                stack.failpoint_release(name)
         anvil.mining_interval(seconds=1)
         if depth > 1:
             threading.Event().wait(2)
-            _resume(anvil)
+            _resume()
 
     return during
 
@@ -437,24 +463,8 @@ def _halted(world: Money) -> None:
     )
 
 
-def _resume(anvil: Anvil) -> None:
-    """What an operator does once the node shows the chain that stays.
-
-    Transactions that were final and that the fork put elsewhere are left to the operator ("check by hand"): those
-    that happened all the same, at the same price, are written down where they are now. There is no tool for it.
-    """
+def _resume() -> None:
+    """What an operator does once the node shows the chain that stays; final transactions are looked for by then."""
     for network in Network.objects.filter(halted_at__isnull=False):
-        for row in chain.network_resume(network_id=network.pk):
-            if row.attempt is None:
-                continue
-            got = anvil.rpc.call("eth_getTransactionReceipt", row.attempt.hash)
-            if got is None or got["blockHash"] == row.block_hash:
-                continue
-            found = (bool(int(got["status"], 16)), int(got["gasUsed"], 16), int(got["effectiveGasPrice"], 16))
-            booked = (row.succeeded, row.gas_used, row.effective_gas_price_units)
-            if found != booked:
-                raise SandboxError(f"{row.reference}: booked {booked}, the chain that stays says {found}")
-            OutboundTransaction.objects.filter(pk=row.pk).update(
-                block_number=int(got["blockNumber"], 16), block_hash=got["blockHash"]
-            )
+        chain.network_resume(network_id=network.pk, actor="chaos")
     Network.objects.update(reorg_limit=REORG_LIMIT)

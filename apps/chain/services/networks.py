@@ -7,12 +7,13 @@ from django.db import transaction as database
 from django.db.models import F
 
 from apps.chain import abi, failover
-from apps.chain.domain import FINAL, Call, CallReverted, TransactionState
+from apps.chain.domain import Call, CallReverted, TransactionState
 from apps.chain.models import Block, Network, NetworkWatch, OutboundTransaction, RpcEndpoint, Token
 from apps.chain.services.reads import calls_read
+from apps.chain.services.rechecks import rechecks_open
 from apps.chain.transitions import Moves, watch_poke
+from apps.chain.watching import foreign_forget, transaction_unmine
 from apps.chain.watching import network_halt as _halt
-from apps.chain.watching import transaction_unmine
 from apps.core import clock
 from apps.core.errors import Conflict, DomainError
 from apps.core.ids import uuid7
@@ -104,11 +105,11 @@ def network_halt(*, network_id: UUID, reason: str) -> None:
         _halt(network=Network.objects.get(pk=network_id), reason=reason)
 
 
-def network_resume(*, network_id: UUID) -> list[OutboundTransaction]:
+def network_resume(*, network_id: UUID, actor: str) -> list[OutboundTransaction]:
     """Go on after a halt with the chain as the endpoints show it now; the held headers are let go.
 
-    Final transactions are not touched. Those in the blocks that were let go (the ones to check by hand) are
-    returned. Open mined ones go through their receipts again.
+    Open mined transactions go through their receipts again. Final ones of the blocks that were let go (returned) are
+    looked for: each has a `Recheck`, written in the same transaction. Asking again does nothing.
     """
     with database.atomic():
         network = Network.objects.select_for_update(no_key=True).get(pk=network_id)
@@ -116,18 +117,19 @@ def network_resume(*, network_id: UUID) -> list[OutboundTransaction]:
             return []
         held = Block.objects.filter(network=network, orphaned_at__isnull=True)
         lowest = held.order_by("number").values_list("number", flat=True).first()
-        doubtful = list(
-            OutboundTransaction.objects.filter(
-                network=network, state__in=FINAL, block_number__gte=lowest or 0
-            ).order_by("block_number", "pk")
-        )
+        doubtful = rechecks_open(network_id=network.pk, from_block=lowest or 0)
         kept = network.keep_from_block
         # Forgotten, not orphaned: what nobody has shown again yet says nothing about what stands in it.
         held.delete()
         moves = Moves()
-        mined = OutboundTransaction.objects.filter(network=network, state=TransactionState.MINED)
-        for row in mined.select_for_update().order_by("pk"):
-            transaction_unmine(row, moves)
+        rows = OutboundTransaction.objects.filter(
+            network=network, state__in=[TransactionState.MINED, TransactionState.SUPERSEDED]
+        )
+        for row in rows.select_for_update().order_by("pk"):
+            if row.state == TransactionState.MINED:
+                transaction_unmine(row, moves)
+            elif (row.foreign_block or 0) >= (lowest or 0):
+                foreign_forget(row, moves)
         moves.publish()
         Network.objects.filter(pk=network.pk).update(
             halted_at=None,
@@ -141,7 +143,8 @@ def network_resume(*, network_id: UUID) -> list[OutboundTransaction]:
         NetworkWatch.objects.filter(network=network).update(
             buried_at=None, attempts=0, run_after=clock.now(), pokes=F("pokes") + 1
         )
-        events_publish([EventDraft(topic="network.resumed", subject_type="network", subject_id=network.pk)])
+        facts = {"actor": actor, "halted_for": network.halted_reason, "looked_for": len(doubtful)}
+        events_publish([EventDraft("network.resumed", "network", network.pk, facts)])
         watch_poke(network.pk)
-    logger.warning("network resumed", extra={"network": network.name})
+    logger.warning("network resumed", extra={"network": network.name, **facts})
     return doubtful

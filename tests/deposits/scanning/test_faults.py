@@ -383,7 +383,7 @@ def test_a_halted_network_rests_and_is_checked_again_after_the_resume(monitor: M
     assert monitor.row.next_block == cursor
     assert {row.state for row in monitor.deposits()} == {"seen"}
 
-    chain_services.network_resume(network_id=monitor.network.pk)
+    chain_services.network_resume(network_id=monitor.network.pk, actor="test")
     monitor.step()
     assert {row.state for row in monitor.deposits()} == {"seen"}, "nothing is known yet"
     monitor.scan(times=6)

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.chain import abi, derivation, services
 from apps.chain.failover import THRESHOLD
-from apps.chain.models import Network, Wallet
+from apps.chain.models import Network, Recheck, RecheckState, Wallet
 from apps.core.errors import DomainError
 
 
@@ -28,6 +28,7 @@ class Command(BaseCommand):
         networks.add_argument("--json", action="store_true")
         resume = actions.add_parser("resume", help="go on after a halt with the chain as it is now")
         resume.add_argument("network", help="name or chain id")
+        actions.add_parser("rechecks", help="final transactions that a fork may have taken back")
 
     def handle(self, *args: Any, **options: Any) -> None:
         del args
@@ -37,6 +38,7 @@ class Command(BaseCommand):
                 "make-deposit-key": self._make_deposit_key,
                 "networks": self._networks,
                 "resume": self._resume,
+                "rechecks": self._rechecks,
             }[options["action"]](options)
         except DomainError as error:
             raise CommandError(error.detail) from None
@@ -84,10 +86,21 @@ class Command(BaseCommand):
         if network.halted_at is None:
             self.stdout.write(f"{network} is not halted")
             return
-        doubtful = services.network_resume(network_id=network.pk)
-        self.stdout.write(f"{network} resumed")
+        doubtful = services.network_resume(network_id=network.pk, actor=getpass.getuser())
+        self.stdout.write(f"{network} resumed; final transactions that are looked for: {len(doubtful)}")
         for row in doubtful:
-            self.stdout.write(f"  check by hand: {row.reference}, {row.state} in block {row.block_number}")
+            self.stdout.write(f"  {row.reference}, {row.state} in block {row.block_number}")
+
+    def _rechecks(self, options: dict[str, Any]) -> None:
+        del options
+        rows = Recheck.objects.select_related("network", "transaction").exclude(state=RecheckState.CLOSED)
+        for row in rows.order_by("network__name", "id"):
+            self.stdout.write(
+                f"{row.pk} {row.network} {row.transaction.reference}: {row.get_state_display()}"
+                f"{', sent again' if row.reopened_at else ''} {row.last_error}".rstrip()
+            )
+        if not rows:
+            self.stdout.write("nothing is looked for")
 
 
 def _key_read() -> bytes:
