@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from celery import shared_task
+from django.db import connection
 
 # Which queue answers which bell; the ringer and the beat schedule read it.
 QUEUE_OF: dict[str, str] = {}
@@ -35,6 +36,8 @@ def task(name: str, *, queue: str) -> Callable[[Callable[[], object]], Callable[
             if rung_by:
                 context[REQUEST_ID_HEADER] = str(rung_by)
             with structlog.contextvars.bound_contextvars(**context):
+                # A new connection sets the clock right, before anything asks what time it is.
+                connection.ensure_connection()
                 function()
 
         run.__name__, run.__doc__, run.__module__ = function.__name__, function.__doc__, function.__module__

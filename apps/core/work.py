@@ -50,7 +50,6 @@ STEPPED = "lease_token = NULL, leased_until = NULL, attempts = 0, last_error = '
 class Work(Generic[T]):
     """One kind of step over one table. `name` is also the name of its doorbell and of its Celery task.
 
-    `due` is an extra SQL condition on the row (alias `item`) beyond state and time; it must be cheap.
     `lease_seconds` bounds how long a dead worker's rows wait; the row locks of a running transaction outlast it.
     """
 

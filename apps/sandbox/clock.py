@@ -1,14 +1,15 @@
-"""`core.clock` for the sandbox and for tests: the machine's clock plus an offset that one file holds."""
+"""`core.clock` for the sandbox and for tests: the standard clock plus an offset that one file holds."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
+from apps.core.clock import SystemClock
 from apps.sandbox.runtime import offset
 from apps.sandbox.runtime.rpc import Rpc
 from apps.sandbox.runtime.status import sandbox_status
 
 
-class SandboxClock:
+class SandboxClock(SystemClock):
     """`settings.CLOCK` of the local and test settings. One write to the file moves every process."""
 
     def __init__(self) -> None:
@@ -19,7 +20,7 @@ class SandboxClock:
         directory = _directory()
         if self._offset is None or self._offset.path.parent != directory:
             self._offset = offset.OffsetFile(directory)
-        return datetime.now(UTC) + timedelta(seconds=self._offset.seconds())
+        return SystemClock.now(self) + timedelta(seconds=self._offset.seconds())
 
 
 def travel(*, seconds: int | None = None, to: datetime | None = None, rpc: Rpc | None = None) -> int:

@@ -761,11 +761,12 @@ MONEY = [
     *(
         _money(
             f"clock {word}",
-            f"a second worker's clock is five minutes {word}",
-            "second worker with a clock of its own",
+            f"a second worker's machine has a clock {seconds} s off",
+            "second worker, its system clock turned; ahead by more than 30 s it hears no ring at all",
             during=money.twins("worker", skew_seconds=seconds),
+            check=money.clock_was_wrong,
         )
-        for word, seconds in (("ahead", 300), ("behind", -300))
+        for word, seconds in (("ahead", 25), ("far ahead", 300), ("behind", -300))
     ),
 ]
 

@@ -401,16 +401,24 @@ def switched(stack: Stack, world: Money, chance: random.Random) -> None:
         other.stop()
 
 
+_SKEW = """
+from datetime import UTC, datetime, timedelta
+import time_machine
+time_machine.travel(datetime.now(UTC) + timedelta(seconds={seconds}), tick=True).start()
+"""
+
+
 def twins(*roles: str, skew_seconds: int = 0) -> During:
-    """A second set of processes until the case is over; with a skew their clock is another."""
+    """A second set of processes until the case is over; with a skew their machine's clock is wrong."""
 
     def during(stack: Stack, world: Money, chance: random.Random) -> None:
         directory = stack.directory / "twins"
         directory.mkdir(parents=True, exist_ok=True)
         own = {"HEARTBEAT_DIR": str(directory)}
         if skew_seconds:
-            (directory / "clock").write_text(str(skew_seconds))
-            own["SANDBOX_DIR"] = str(directory)
+            # The machine's clock as Python has it: imported at the start of every process of this twin.
+            (directory / "sitecustomize.py").write_text(_SKEW.format(seconds=skew_seconds))
+            own["PYTHONPATH"] = str(directory)
         children = [
             Child(
                 name=f"{role}-2",
@@ -430,6 +438,12 @@ def twins(*roles: str, skew_seconds: int = 0) -> During:
                 one.stop(grace_seconds=14)
 
     return during
+
+
+def clock_was_wrong(stack: Stack, world: Money) -> list[str]:
+    """The second worker noticed that its machine's clock is wrong, and worked."""
+    said = (stack.directory / "logs" / "worker-2.log").read_text()
+    return [] if "clock is wrong" in said else ["the fault was not met: its clock was right"]
 
 
 def _anvil(stack: Stack) -> Anvil:

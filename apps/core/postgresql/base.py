@@ -2,6 +2,7 @@
 
 import select
 from datetime import UTC
+from time import monotonic
 from typing import Any
 
 from django.db.backends.postgresql.base import ServerSideCursor
@@ -10,12 +11,16 @@ from psycopg import adapters
 from psycopg.postgres import types
 from psycopg.pq import Format, TransactionStatus
 
+from apps.core import clock
+
 # psycopg's own loader of instants, in C where it has one. It reads them in the session's zone.
 _INSTANTS = adapters.get_loader(types["timestamptz"].oid, Format.TEXT)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
-    """Looks at a kept connection's socket before each request or task instead of asking `SELECT 1`.
+    """A new connection tells the clock what time it is (`apps.core.clock`).
+
+    Looks at a kept connection's socket before each request or task instead of asking `SELECT 1`.
 
     Nothing comes on an idle connection but the server's goodbye: a restart, a terminated session and an idle
     time-out all leave the socket readable. Only then is the server asked. A server that is lost without a goodbye is
@@ -40,6 +45,14 @@ class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
             return link.cursor()
         named: Any = ServerSideCursor
         return named(link, name=name, scrollable=False, withhold=link.autocommit)
+
+    def init_connection_state(self) -> None:
+        super().init_connection_state()
+        link: Any = self.connection
+        asked = monotonic()
+        # Not through a cursor of Django's: nobody's statement, and not counted as one.
+        (database,) = link.execute("SELECT clock_timestamp()").fetchone()
+        clock.compare(database=database, asked=asked, answered=monotonic())
 
     def is_usable(self) -> bool:
         link: Any = self.connection
