@@ -46,7 +46,8 @@ __all__ = [
     "balances_read", "block_number_read", "block_read", "blocks_read", "calls_at_head_read", "calls_read",
     "deposit_wallet_open", "endpoint_add", "fees_read", "gas_estimates_read", "max_fee_read", "movements_read",
     "native_balance_read", "native_balances_read", "network_create", "network_halt", "network_resume",
-    "receipts_read", "recheck_settle", "signer_rule_allow", "token_balance_read", "token_balances_read", "token_register",
+    "receipts_read", "recheck_settle", "signer_rule_allow", "token_balance_read", "token_balances_read",
+    "token_register",
     "traces_offered", "transaction_cancel", "transaction_request", "transaction_retry", "transactions_book",
     "transactions_request", "wallet_cap_set", "wallet_create", "wallet_import",
 ]  # fmt: skip
