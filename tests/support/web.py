@@ -82,5 +82,5 @@ def _answers(port: int) -> bool:
 def _on_server(statement: str) -> None:
     """Outside of every database that may be copied or dropped."""
     connection.close()
-    with connection._nodb_cursor() as cursor:  # type: ignore[attr-defined]
+    with connection._nodb_cursor() as cursor:
         cursor.execute(statement)

@@ -98,7 +98,7 @@ class Operation:
     @property
     def status(self) -> str:
         """What a success is answered with."""
-        return next(status for status in self.document["responses"] if status.startswith("2"))
+        return next(str(status) for status in self.document["responses"] if status.startswith("2"))
 
     @property
     def writes(self) -> bool:
