@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -91,6 +92,19 @@ def test_a_person_has_so_many_streams_over_all_processes(stream: Process, deaf: 
     # One that is closed counts no longer.
     watchers[1].close()
     until(lambda: stream.watcher(person).ask()[0] == 200, what="room for one")
+    for watcher in watchers:
+        watcher.close()
+
+
+def test_who_opens_many_at_once_gets_no_more_than_the_limit(stream: Process, deaf: Process) -> None:
+    person = person_make()
+    until(lambda: StreamProcess.objects.count() == 2, what="both are noted")
+    watchers = [process.watcher(person) for process in (stream, deaf) for _ in range(12)]
+
+    with ThreadPoolExecutor(len(watchers)) as pool:
+        statuses = list(pool.map(lambda one: one.ask()[0], watchers))
+
+    assert sorted(statuses) == [200] * 3 + [429] * 21
     for watcher in watchers:
         watcher.close()
 
