@@ -6,4 +6,4 @@ class ChainConfig(AppConfig):
     label = "chain"
 
     def ready(self) -> None:
-        from apps.chain import invariants, kinds  # noqa: F401 — registration
+        from apps.chain import invariants, kinds, metrics  # noqa: F401 — registration

@@ -47,6 +47,10 @@ TRANSITIONS: Mapping[TransactionState, frozenset[TransactionState]] = {
 }
 
 
+# The reason of a signed transaction that nodes refuse because its wallet cannot pay for it.
+OUT_OF_GAS = "the wallet cannot pay for gas"
+
+
 class AttemptKind(models.TextChoices):
     """What the signer is asked for next, and what an attempt is."""
 

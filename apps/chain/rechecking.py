@@ -69,7 +69,7 @@ def _recheck(claim: Claim[Recheck], network: Network, rows: Sequence[Recheck]) -
             if fresh.halted_at is None and _step(fresh, row, seen.get(row.transaction_id), moves, again):
                 closed.append(row)
         moves.publish()
-        events_publish([recheck_draft(row, _TOPICS[row.state]) for row in closed])
+        events_publish([recheck_draft(row, _TOPICS[RecheckState(row.state)]) for row in closed])
         claim.step([row.pk for row in closed])
         claim.wait([row.pk for row in locked if row not in closed], seconds=POLL_SECONDS)
         if again:

@@ -10,17 +10,20 @@ from django.db.models import F
 
 from apps.chain import failover
 from apps.chain.client import SendOutcome, send_outcome
-from apps.chain.domain import AttemptKind, TransactionState
+from apps.chain.domain import OUT_OF_GAS, AttemptKind, TransactionState
 from apps.chain.errors import EndpointFailure, NetworkHalted, RpcError, RpcUnavailable
 from apps.chain.models import Network, OutboundTransaction, TransactionAttempt
 from apps.chain.selectors import attempt_newest
-from apps.chain.transitions import Moves, watch_poke
+from apps.chain.transitions import Moves, draft, watch_poke
 from apps.core import clock
 from apps.core.errors import Retryable
 from apps.core.failpoints import reach
 from apps.core.work import Claim
+from apps.events.services import events_publish
 
 logger = logging.getLogger(__name__)
+
+OUT_OF_GAS_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ def transaction_send(claim: Claim[OutboundTransaction]) -> None:
     said = broadcast(network_id=row.network_id, raw=bytes(attempt.raw))
     reach("chain.send.after_rpc")
     if said.outcome == SendOutcome.NO_FUNDS:
-        raise Retryable("the wallet cannot pay for gas", after_seconds=15)
+        _out_of_gas(claim)
+        return
     with claim.locked() as rows:
         for locked in rows:
             # A newer attempt than the one just sent stays due.
@@ -86,6 +90,21 @@ def transaction_send(claim: Claim[OutboundTransaction]) -> None:
             claim.step([locked.pk])
         reach("chain.send.before_commit")
     reach("chain.send.after_commit")
+
+
+def _out_of_gas(claim: Claim[OutboundTransaction]) -> None:
+    """Told once, and waited for as long as it takes: it is the wallet that lacks something, not this row.
+
+    All later nonces of the wallet wait with it.
+    """
+    with claim.locked() as rows:
+        for row in rows:
+            if row.state == TransactionState.SIGNED and row.reason != OUT_OF_GAS:
+                OutboundTransaction.objects.filter(pk=row.pk).update(reason=OUT_OF_GAS)
+                row.reason = OUT_OF_GAS
+                events_publish([draft(row, "wallet.out_of_gas")])
+                logger.error("wallet out of gas", extra={"wallet": row.wallet_id, "reference": row.reference})
+        claim.wait(claim.ids, seconds=OUT_OF_GAS_SECONDS)
 
 
 def _sent(

@@ -19,7 +19,7 @@ from django.db.models import F, Sum
 from apps.chain import abi
 from apps.chain import selectors as chain_selectors
 from apps.chain import services as chain
-from apps.chain.domain import AttemptKind, TransactionState
+from apps.chain.domain import OUT_OF_GAS, AttemptKind, TransactionState
 from apps.chain.models import OutboundTransaction, Wallet
 from apps.core import clock
 from apps.core.errors import NotFound
@@ -257,7 +257,7 @@ def _measured(row: Sweep) -> int | None:
 def _short_of_gas(row: Sweep) -> int:
     """How much native coin a transfer lacks that a node refuses to take since fees rose; 0 when it lacks none."""
     sent = row.transaction
-    if sent is None or sent.state != TransactionState.SIGNED or sent.attempts < 2:
+    if sent is None or sent.state != TransactionState.SIGNED or sent.reason != OUT_OF_GAS:
         return 0
     try:
         bid = chain_selectors.attempt_newest(sent)

@@ -49,7 +49,7 @@ class _Bill:
 
     @property
     def address(self) -> str:
-        return self.row.wallet.address
+        return str(self.row.wallet.address)
 
     @property
     def reference(self) -> str:

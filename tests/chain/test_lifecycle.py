@@ -2,8 +2,8 @@
 
 import pytest
 
-from apps.chain import abi, selectors, services
-from apps.chain.domain import bump
+from apps.chain import abi, metrics, selectors, services
+from apps.chain.domain import OUT_OF_GAS, bump
 from apps.chain.models import Network, NetworkWatch, Token, TransactionAttempt, WalletNonce
 from apps.core import invariants
 from apps.core.errors import Conflict
@@ -279,14 +279,16 @@ def test_bytes_that_can_never_be_mined_free_their_nonce_by_a_cancellation(chain:
 def test_a_wallet_without_gas_money_waits_and_loses_no_nonce(chain: Chain) -> None:
     chain.node.balance_set(chain.wallet.address, wei=0)
     row = chain.sent()
+    for _ in range(3):
+        chain.send()
     waiting = chain.read(row)
-    assert (waiting.state, waiting.nonce, waiting.last_error) == (
-        "signed",
-        0,
-        "the wallet cannot pay for gas",
-    )
+    # It is the wallet that lacks something: no attempt of the row's is used up, and it is told once.
+    assert (waiting.state, waiting.nonce, waiting.reason, waiting.attempts) == ("signed", 0, OUT_OF_GAS, 0)
+    assert chain.topics(row) == ["wallet.out_of_gas"]
+    assert list(metrics.out_of_gas()) == [(("anvil", chain.wallet.address), 1)]
     chain.node.balance_set(chain.wallet.address, wei=10**18)
     chain.send()
+    assert (chain.read(row).reason, list(metrics.out_of_gas())) == ("", [])
     chain.node.mine(blocks=3)
     chain.watch()
     assert chain.read(row).state == "confirmed"
