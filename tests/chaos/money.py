@@ -432,6 +432,10 @@ def twins(*roles: str, skew_seconds: int = 0) -> During:
         for one in children:
             one.start()
         try:
+            if skew_seconds:
+                wait_until(
+                    lambda: not clock_was_wrong(stack, world), seconds=60, what="the second worker at work"
+                )
             money_wait(world)
         finally:
             for one in children:
