@@ -51,6 +51,7 @@ def production() -> dict[str, str]:
         "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
         "REDIS_URL": "redis://127.0.0.1:1/0",
         "ENCRYPTION_KEYS": f"check:{key}",
+        "ACCESS_TOKEN_KEYS": f"check:{key}",
         "LOG_LEVEL": "WARNING",
     }
 

@@ -7,8 +7,11 @@ from django.db import models
 from django.db.models.functions import Lower
 
 from apps.accounts.managers import UserManager, email_normalise
+from apps.accounts.tokens.models import RefreshToken, Session
 from apps.core import clock
 from apps.core.ids import uuid7
+
+__all__ = ["ApiKey", "RefreshToken", "Session", "User"]
 
 
 class User(AbstractBaseUser, PermissionsMixin):

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -106,7 +107,8 @@ class Hub:
         self.closing = False
         self.streams: set[Stream] = set()
         self._people: dict[bytes, set[Stream]] = {}
-        self._news: set[Stream] = set()
+        # In the order in which they asked: nobody is passed over.
+        self._news: dict[Stream, None] = {}
         self._closed: list[UUID] = []
         self._bell = asyncio.Event()
         self._database = Database()
@@ -155,7 +157,7 @@ class Hub:
 
     def starve(self, stream: Stream) -> None:
         """Give it nothing more."""
-        self._news.discard(stream)
+        self._news.pop(stream, None)
         key = stream.ticket.user_id.bytes
         others = self._people.get(key, set())
         others.discard(stream)
@@ -186,7 +188,7 @@ class Hub:
         if stream.page is not None:
             stream.news = True
         else:
-            self._news.add(stream)
+            self._news[stream] = None
             self._bell.set()
 
     async def _listen(self) -> None:
@@ -260,19 +262,17 @@ class Hub:
 
     async def _deliver(self) -> None:
         """Read the next page of some streams that have news."""
-        batch: list[Stream] = []
-        while self._news and len(batch) < BATCH_STREAMS:
-            stream = self._news.pop()
-            if stream.page is None:
-                batch.append(stream)
-            else:
-                stream.news = True
+        asked = list(islice(self._news, BATCH_STREAMS))
+        for stream in asked:
+            del self._news[stream]
+            stream.news = stream.page is not None
+        batch = [stream for stream in asked if stream.page is None]
         try:
             pages = await self._database.run(
                 _pages_read, places=[(stream.ticket.user_id, stream.place) for stream in batch]
             )
         except BaseException:
-            self._news.update(stream for stream in batch if stream in self.streams)
+            self._news.update(dict.fromkeys(stream for stream in batch if stream in self.streams))
             raise
         for stream, page in zip(batch, pages, strict=True):
             if page is not None:

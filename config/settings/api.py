@@ -8,7 +8,10 @@ from csp.constants import NONE, SELF
 from config import env
 
 REST_FRAMEWORK: dict[str, Any] = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["apps.accounts.api.authentication.ApiKeyAuthentication"],
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "apps.accounts.api.authentication.AccessTokenAuthentication",
+        "apps.accounts.api.authentication.ApiKeyAuthentication",
+    ],
     "DEFAULT_PERMISSION_CLASSES": ["apps.accounts.api.permissions.HasScope"],
     "DEFAULT_PARSER_CLASSES": ["apps.core.api.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["apps.core.api.renderers.JsonRenderer"],
@@ -101,7 +104,11 @@ SECURITY_HEADERS = {
 
 # Which origins may call is each environment's word; what they may send and read is the API's.
 CORS_URLS_REGEX = r"^/api/"
-CORS_ALLOW_HEADERS = [*default_headers, "idempotency-key", "x-request-id"]
+CORS_ALLOW_HEADERS = [
+    *default_headers, "idempotency-key", "x-csrf-token", "x-request-id", "x-session-token", "x-token-transport",
+]  # fmt: skip
+# For the refresh cookie. Which origins these are is a list, never "any".
+CORS_ALLOW_CREDENTIALS = True
 CORS_EXPOSE_HEADERS = [
     *("X-Request-Id", "Idempotent-Replayed", "Retry-After", "Location"),
     *("RateLimit", "RateLimit-Policy"),

@@ -114,6 +114,18 @@ PLANS_PER_PERSON = 100
 WITHDRAWAL_DESTINATION_WAIT_SECONDS = 24 * 3_600
 WITHDRAWAL_DESTINATIONS_PER_PERSON = 50
 
+# Access tokens: whom they are from and for. A token of another installation is refused whatever signed it.
+ACCESS_TOKEN_ISSUER = env.text("ACCESS_TOKEN_ISSUER", default="tranche")
+ACCESS_TOKEN_AUDIENCE = env.text("ACCESS_TOKEN_AUDIENCE", default="tranche-api")
+HEADLESS_TOKEN_STRATEGY = "apps.accounts.tokens.strategy.TokenStrategy"  # noqa: S105
+
+# The cookie that browsers keep the refresh token in, and the one beside it that their scripts read.
+REFRESH_COOKIE_NAME = "tranche_refresh"
+REFRESH_COOKIE_DOMAIN = env.text("REFRESH_COOKIE_DOMAIN", default="")
+REFRESH_COOKIE_PATH = env.text("REFRESH_COOKIE_PATH", default="/api/v1/auth")
+REFRESH_COOKIE_SAMESITE = env.text("REFRESH_COOKIE_SAMESITE", default="Strict")
+REFRESH_CSRF_COOKIE_NAME = "tranche_refresh_csrf"
+
 # Deposits are collected when they are worth this many times the gas that collecting them burns.
 SWEEP_FACTOR = env.integer("SWEEP_FACTOR", default=20)
 # How long a batch waits for units that still lie at deposit addresses, before its slots end.

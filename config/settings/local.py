@@ -21,6 +21,10 @@ CACHES = common.caches(REDIS_URL)
 # Development keys, published here on purpose: they protect nothing but a sandbox.
 ENCRYPTION_KEYS = env.keyring("ENCRYPTION_KEYS", default="dev:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
 SIGNER_KEYS = env.keyring("SIGNER_KEYS", default="dev:ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=")
+ACCESS_TOKEN_KEYS = env.keyring(
+    "ACCESS_TOKEN_KEYS", default="dev:YWNjZXNzLXRva2Vucy1vZi1hLXNhbmRib3gtb25seS4="
+)
+REFRESH_COOKIE_SECURE = False
 DEPOSIT_XPUB = env.text(
     "DEPOSIT_XPUB",
     default="xpub6CEPp4ARn3FbFPd33YQdW8tFtduVgTLGRJH8PXj5hoDjcqWuE4D494f5GeM1JrsDbESoCNCiRMNUAjbKT84HhUdUN6hogVaC3qgS5oAtbSw",

@@ -20,6 +20,7 @@ REDIS_URL = env.text("REDIS_URL")
 CACHES = common.caches(REDIS_URL)
 
 ENCRYPTION_KEYS = env.keyring("ENCRYPTION_KEYS")
+ACCESS_TOKEN_KEYS = env.keyring("ACCESS_TOKEN_KEYS")
 # Only the signing worker is given these; every other role runs without and cannot sign.
 SIGNER_KEYS = env.keyring("SIGNER_KEYS", default="")
 SIGNER_DEPOSIT_XPRV = env.text("SIGNER_DEPOSIT_XPRV", default="")
@@ -38,6 +39,10 @@ SECURE_HSTS_PRELOAD = True
 SESSION_COOKIE_SECURE = True
 CSRF_COOKIE_SECURE = True
 SESSION_COOKIE_HTTPONLY = True
+REFRESH_COOKIE_SECURE = True
+# Browsers take a cookie of such a name over HTTPS alone: a neighbour on plain HTTP cannot plant one.
+REFRESH_COOKIE_NAME = "__Secure-tranche_refresh"
+REFRESH_CSRF_COOKIE_NAME = "__Secure-tranche_refresh_csrf"
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 

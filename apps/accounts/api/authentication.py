@@ -1,4 +1,4 @@
-"""`Authorization: Bearer trn_…`."""
+"""`Authorization: Bearer …`: an API key (`trn_…`) or an access token (a JWT)."""
 
 from typing import Any
 
@@ -9,9 +9,32 @@ from rest_framework.request import Request
 from apps.accounts.models import ApiKey, User
 from apps.accounts.selectors import api_key_authenticate
 from apps.accounts.services import api_key_touch
+from apps.accounts.tokens.domain import AccessToken, access_token_like
+from apps.accounts.tokens.selectors import access_token_authenticate
+from apps.accounts.tokens.services import session_touch
 from apps.core.api.problems import ProblemError
 
 CHALLENGE = 'Bearer realm="api"'
+_INVALID = {"WWW-Authenticate": f'{CHALLENGE}, error="invalid_token"'}
+
+
+class AccessTokenAuthentication(BaseAuthentication):
+    """Takes what has the form of a JWT, leaves the rest to `ApiKeyAuthentication`. One query per request."""
+
+    def authenticate(self, request: Request) -> tuple[User, AccessToken] | None:
+        scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not access_token_like(text):
+            return None
+        found = access_token_authenticate(text=text.strip())
+        if found is None:
+            raise ProblemError("invalid_access_token", headers=_INVALID)
+        session, access_token = found
+        session_touch(session=session)
+        return session.user, access_token
+
+    def authenticate_header(self, request: Request) -> str:
+        del request
+        return CHALLENGE
 
 
 class ApiKeyAuthentication(BaseAuthentication):
@@ -24,14 +47,29 @@ class ApiKeyAuthentication(BaseAuthentication):
         scheme, _, text = header.partition(" ")
         api_key = api_key_authenticate(text=text.strip()) if scheme.lower() == "bearer" else None
         if api_key is None:
-            challenge = f'{CHALLENGE}, error="invalid_token"'
-            raise ProblemError("invalid_api_key", headers={"WWW-Authenticate": challenge})
+            raise ProblemError("invalid_api_key", headers=_INVALID)
         api_key_touch(api_key=api_key)
         return api_key.user, api_key
 
     def authenticate_header(self, request: Request) -> str:
         del request
         return CHALLENGE
+
+
+class AccessTokenScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    """How the OpenAPI document names it."""
+
+    target_class = AccessTokenAuthentication
+    name = "AccessToken"
+
+    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
+        del auto_schema
+        return {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "JWT",
+            "description": "Given out by a sign-in and by `POST /api/v1/auth/refresh`; good for 15 minutes.",
+        }
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

@@ -1,19 +1,33 @@
-"""Does the key hold the scope that this method needs?"""
+"""Does the key or the session that asks hold what this method needs?"""
 
 from typing import Any
 
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from apps.accounts.api.authentication import CHALLENGE
+from apps.accounts.domain import Scope
 from apps.accounts.models import ApiKey
+from apps.accounts.tokens.domain import STEP_UP_LIFETIME, AccessToken
+from apps.core import clock
 from apps.core.api.problems import ProblemError
+
+_STEP_UP_SECONDS = int(STEP_UP_LIFETIME.total_seconds())
+
+
+def scopes_held(request: Request) -> list[str]:
+    """An API key has those that it was given; a session has every scope of a customer."""
+    return list(request.auth.scopes) if isinstance(request.auth, ApiKey) else sorted(Scope)
 
 
 class HasScope(BasePermission):
-    """Reads `view.scopes` (see `apps.core.api.views.ApiView`); a method that the view lacks goes on to 405."""
+    """Reads `scopes`, `sessions_only` and `step_up` of the view (see `apps.core.api.views.ApiView`).
+
+    A method that the view lacks goes on to 405.
+    """
 
     def has_permission(self, request: Request, view: Any) -> bool:
-        if not isinstance(request.auth, ApiKey):
+        if not isinstance(request.auth, ApiKey | AccessToken):
             return False
         method = "GET" if request.method == "HEAD" else str(request.method)
         if not hasattr(view, method.lower()) or method not in view.allowed_methods:
@@ -21,7 +35,25 @@ class HasScope(BasePermission):
         scopes = getattr(view, "scopes", {})
         if method not in scopes:
             return False
+        if isinstance(request.auth, AccessToken):
+            if method in getattr(view, "step_up", ()):
+                step_up_check(request.auth)
+            return True
+        if getattr(view, "sessions_only", False):
+            raise ProblemError("session_required")
         needed = scopes[method]
         if needed is not None and needed not in request.auth.scopes:
             raise ProblemError("insufficient_scope", f"The API key lacks the scope {needed}.")
         return True
+
+
+def step_up_check(access_token: AccessToken) -> None:
+    """Raises `ProblemError` `reauthentication_required` when the person showed who they are too long ago (RFC 9470)."""
+    if clock.now() - access_token.authenticated_at <= STEP_UP_LIFETIME:
+        return
+    challenge = f'{CHALLENGE}, error="insufficient_user_authentication", max_age={_STEP_UP_SECONDS}'
+    raise ProblemError(
+        "reauthentication_required",
+        headers={"WWW-Authenticate": challenge},
+        extra={"max_age": _STEP_UP_SECONDS},
+    )

@@ -38,4 +38,6 @@ class MeSerializer(serializers.Serializer[Any]):
     email = serializers.EmailField()
     fee_tier = serializers.CharField()
     created_at = InstantField()
-    scopes = serializers.ListField(child=serializers.CharField(), help_text="Of the key that asks.")
+    scopes = serializers.ListField(
+        child=serializers.CharField(), help_text="Of the key that asks; a session has all."
+    )

@@ -5,13 +5,14 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.accounts.api.permissions import scopes_held
 from apps.accounts.api.serializers import (
     ApiKeyCreatedSerializer,
     ApiKeyCreateSerializer,
     ApiKeySerializer,
     MeSerializer,
 )
-from apps.accounts.models import ApiKey, User
+from apps.accounts.models import User
 from apps.accounts.selectors import api_key_page
 from apps.accounts.services import api_key_create, api_key_revoke
 from apps.core.api.idempotency import idempotent
@@ -24,16 +25,16 @@ class MeView(ApiView):
     tag = "accounts"
     scopes = {"GET": None}
 
-    @extend_schema(operation_id="me_read", responses=MeSerializer, summary="Who the API key belongs to")
+    @extend_schema(operation_id="me_read", responses=MeSerializer, summary="Who asks")
     def get(self, request: Request) -> Response:
-        user, api_key = cast("User", request.user), cast("ApiKey", request.auth)
+        user = cast("User", request.user)
         return Response(
             {
                 "id": user.id,
                 "email": user.email,
                 "fee_tier": user.fee_tier,
                 "created_at": MeSerializer().fields["created_at"].to_representation(user.created_at),
-                "scopes": api_key.scopes,
+                "scopes": scopes_held(request),
             }
         )
 
@@ -42,6 +43,7 @@ class ApiKeysView(ApiView):
     tag = "accounts"
     scopes = {"GET": "keys:read", "POST": "keys:write"}
     limits = {"POST": "keys"}
+    step_up = {"POST"}
 
     @extend_schema(
         operation_id="api_keys_list",
@@ -63,8 +65,7 @@ class ApiKeysView(ApiView):
     def post(self, request: Request) -> Response:
         """The key is shown in this answer and never again. A key cannot give more than it has."""
         values = self.read(request, ApiKeyCreateSerializer)
-        held = set(cast("ApiKey", request.auth).scopes)
-        if not held.issuperset(values["scopes"]):
+        if not set(scopes_held(request)).issuperset(values["scopes"]):
             raise ProblemError(
                 "insufficient_scope", "A key cannot make a key with scopes that it lacks itself."
             )
@@ -76,6 +77,7 @@ class ApiKeysView(ApiView):
 class ApiKeyView(ApiView):
     tag = "accounts"
     scopes = {"DELETE": "keys:write"}
+    step_up = {"DELETE"}
 
     @extend_schema(operation_id="api_keys_revoke", summary="Revoke an API key", responses={204: None})
     def delete(self, request: Request, api_key_id: UUID) -> Response:

@@ -39,14 +39,37 @@ KINDS: Mapping[str, Kind] = {
     "idempotency_key_invalid": Kind(
         400, "Idempotency key invalid", "An idempotency key is 1 to 255 visible ASCII characters."
     ),
-    "not_authenticated": Kind(401, "Not authenticated", "Send an API key as a bearer token."),
+    "not_authenticated": Kind(
+        401, "Not authenticated", "Send an API key or an access token as a bearer token."
+    ),
     "invalid_api_key": Kind(401, "Invalid API key", "The API key is unknown, revoked or expired."),
+    "invalid_access_token": Kind(
+        401,
+        "Invalid access token",
+        "The access token is expired or its session is over: refresh, or sign in.",
+    ),
+    "invalid_refresh_token": Kind(
+        401, "Invalid refresh token", "The refresh token is unknown, expired or used: sign in again."
+    ),
+    "reauthentication_required": Kind(
+        401, "Reauthentication required", "Show once more who you are, then send this again."
+    ),
+    "session_required": Kind(403, "Session required", "An API key cannot do this: sign in."),
+    "csrf_failed": Kind(
+        403, "CSRF check failed", "The header X-CSRF-Token does not belong to the refresh cookie."
+    ),
     "permission_denied": Kind(403, "Permission denied", "You may not do this."),
     "insufficient_scope": Kind(403, "Insufficient scope", "The API key lacks the scope that this needs."),
     "not_found": Kind(404, "Not found", "Nothing is here, or nothing that you may see."),
     "method_not_allowed": Kind(405, "Method not allowed", "The resource does not know this method."),
     "not_acceptable": Kind(406, "Not acceptable", "None of the accepted media types can be produced."),
     "conflict": Kind(409, "Conflict", "The resource is in a state that does not allow this."),
+    "refresh_in_progress": Kind(
+        409,
+        "Refresh in progress",
+        "Another request is refreshing with this token: use what it gets.",
+        retryable=True,
+    ),
     "request_in_progress": Kind(
         409, "Request in progress", "A request with this idempotency key is still running.", retryable=True
     ),

@@ -59,16 +59,20 @@ class CountedView(APIView):
 class ApiView(CountedView):
     """One resource (or one action on it).
 
-    `scopes` says for each method what an API key must hold (`None`: any valid key).
+    `scopes` says for each method what an API key must hold (`None`: any valid key); a session holds all of them.
 
     A method without an entry is refused when the class is made, so that nothing is open by oversight;
-    `public` views take no key. A view calls one service or selector and says how its result looks.
+    `public` views take no key. `sessions_only` views take no API key, only a person who signed in. `step_up` names
+    methods for which a session's person must have shown who they are within the last minutes. A view calls one service
+    or selector and says how its result looks.
     """
 
     # No OPTIONS: what can be done stands in the OpenAPI document; CORS preflights end in their middleware.
     http_method_names = [*_HANDLERS, "head"]
     scopes: ClassVar[Mapping[str, str | None]] = {}
     public: ClassVar[bool] = False
+    sessions_only: ClassVar[bool] = False
+    step_up: ClassVar[frozenset[str] | set[str]] = frozenset()
     tag: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

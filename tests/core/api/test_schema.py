@@ -68,7 +68,7 @@ def test_idempotent_operations_name_the_header(document: dict[str, Any]) -> None
 
 def test_health_takes_no_key_and_me_does(document: dict[str, Any]) -> None:
     assert "security" not in document["paths"]["/api/v1/health"]["get"]
-    assert document["paths"]["/api/v1/me"]["get"]["security"] == [{"ApiKey": []}]
+    assert document["paths"]["/api/v1/me"]["get"]["security"] == [{"AccessToken": []}, {"ApiKey": []}]
 
 
 def test_schema_is_public_yaml_or_json() -> None:

@@ -1,0 +1,166 @@
+"""What the tokens are. Pure: keys and instants come in as arguments, no database here."""
+
+import hmac
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+import jwt
+
+ALGORITHM = "HS256"
+ACCESS_LIFETIME = timedelta(minutes=15)
+# A session that nobody refreshes ends after this long, and every session after the second.
+REFRESH_LIFETIME = timedelta(days=30)
+SESSION_LIFETIME = timedelta(days=90)
+# How long a step-up counts.
+STEP_UP_LIFETIME = timedelta(minutes=5)
+# How long ended sessions are kept: they are how a device is known again.
+ENDED_KEPT = timedelta(days=90)
+DEVICE_LENGTH = 200
+
+_REFRESH_FORM = re.compile(r"trr_[A-Za-z0-9_-]{43}", re.ASCII)
+_VERSIONS = re.compile(r"[\d._]+")
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
+_CLAIMS = ("iss", "aud", "sub", "sid", "iat", "exp", "auth_time", "amr")
+# The clock is ours (`core.clock`), so that the checks of time are too.
+_OPTIONS: Any = {"verify_exp": False, "verify_iat": False, "verify_nbf": False, "require": list(_CLAIMS)}
+
+
+@dataclass(frozen=True)
+class AccessToken:
+    """`request.auth` of a request that came with an access token. As the session says now, not as the token said."""
+
+    session_id: UUID
+    factors: tuple[str, ...]
+    authenticated_at: datetime
+    transport: str
+    django_key: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What of an access token the check needs."""
+
+    session_id: UUID
+    user_id: UUID
+
+
+@dataclass(frozen=True)
+class TokenPair:
+    """What a sign-in or a refresh gives out: the only time that either token is seen. `expires_in` is in seconds."""
+
+    session_id: UUID
+    access_token: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    transport: str
+    expires_in: int
+    refresh_expires_in: int
+
+
+@dataclass(frozen=True)
+class Signing:
+    """Keys by id (the first signs, all verify), and whom tokens are from and for."""
+
+    keys: Mapping[str, bytes] = field(repr=False)
+    issuer: str
+    audience: str
+
+
+def access_token_make(
+    *,
+    signing: Signing,
+    user_id: UUID,
+    session_id: UUID,
+    factors: Iterable[str],
+    authenticated_at: datetime,
+    now: datetime,
+) -> str:
+    """A JWT of the form of RFC 9068, good for `ACCESS_LIFETIME`."""
+    key_id, key = next(iter(signing.keys.items()))
+    issued = int(now.timestamp())
+    payload = {
+        "iss": signing.issuer,
+        "aud": signing.audience,
+        "sub": str(user_id),
+        "sid": str(session_id),
+        "iat": issued,
+        "exp": issued + int(ACCESS_LIFETIME.total_seconds()),
+        "auth_time": int(authenticated_at.timestamp()),
+        "amr": list(factors),
+    }
+    return jwt.encode(payload, key, algorithm=ALGORITHM, headers={"kid": key_id, "typ": "at+jwt"})
+
+
+def access_token_read(text: str, *, signing: Signing, now: datetime) -> Claims | None:
+    """`None` for whatever is not, whole and now, an access token of ours; the reasons are not told apart."""
+    try:
+        header = jwt.get_unverified_header(text)
+        key = signing.keys.get(str(header.get("kid", "")))
+        if key is None or header.get("typ") != "at+jwt":
+            return None
+        payload = jwt.decode(
+            text,
+            key,
+            algorithms=[ALGORITHM],
+            audience=signing.audience,
+            issuer=signing.issuer,
+            options=_OPTIONS,
+        )
+        if not isinstance(payload["exp"], int) or payload["exp"] <= now.timestamp():
+            return None
+        return Claims(UUID(payload["sid"]), UUID(payload["sub"]))
+    # What a signed token holds is ours; the rest is whatever somebody sent, and PyJWT lets odd ones through as these.
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+        return None
+
+
+def access_token_like(text: str) -> bool:
+    """Whether it has a JWT's form: what tells it from an API key."""
+    return text.count(".") == 2
+
+
+def refresh_token_make() -> str:
+    """`trr_` and 256 random bits."""
+    return f"trr_{secrets.token_urlsafe(32)}"
+
+
+def refresh_token_hash(text: str) -> str | None:
+    """What is stored of it; `None` for anything that is not exactly of the form."""
+    return sha256(text.encode()).hexdigest() if _REFRESH_FORM.fullmatch(text) else None
+
+
+def csrf_token(refresh_token: str, *, key: bytes) -> str:
+    """The word that a browser must send beside its refresh cookie. It is bound to the cookie by our key.
+
+    A foreign page can neither read it nor, having planted a cookie of its own from a neighbouring host, make one up.
+    """
+    return hmac.digest(key, b"tranche.refresh.csrf\0" + refresh_token.encode(), sha256).hex()
+
+
+def password_stamp(password: str) -> str:
+    """Of the stored (hashed) password: a session whose stamp is another one was opened before it changed."""
+    return sha256(b"tranche.session\0" + password.encode()).hexdigest()
+
+
+def device_name(user_agent: str) -> str:
+    """The user agent as it may be stored and shown: printable ASCII, shortened."""
+    return " ".join(_UNPRINTABLE.sub(" ", user_agent).split())[:DEVICE_LENGTH]
+
+
+def device_hash(user_agent: str) -> str:
+    """The same after an update of the browser: version numbers do not count."""
+    return sha256(_VERSIONS.sub("", user_agent).encode()).hexdigest()
+
+
+def factors_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """django-allauth's authentication records as names, each once, in order: `password`, `totp`, `google` …"""
+    names = [
+        str(record.get({"mfa": "type", "socialaccount": "provider"}.get(str(record.get("method")), "method")))
+        for record in records
+    ]
+    return list(dict.fromkeys(name[:32] for name in names))
