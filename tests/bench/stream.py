@@ -117,7 +117,7 @@ class _Listening:
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError("the clients broke off")
-        return line
+        return str(line)
 
 
 def _tell(listening: _Listening, people: Sequence[UUID]) -> list[float]:
