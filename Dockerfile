@@ -16,6 +16,7 @@ COPY apps apps
 RUN SECRET_KEY=build ALLOWED_HOSTS=build DATABASE_URL=postgresql://build@localhost/build \
     REDIS_URL=redis://localhost ENCRYPTION_KEYS=build:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= \
     ACCESS_TOKEN_KEYS=build:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA= \
+    MAIL_TRANSPORT=database MAIL_FROM=build@localhost PUBLIC_URL=https://localhost \
     python manage.py collectstatic --noinput --verbosity 0 \
     && python -m compileall -q config workers apps
 

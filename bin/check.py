@@ -52,6 +52,9 @@ def production() -> dict[str, str]:
         "REDIS_URL": "redis://127.0.0.1:1/0",
         "ENCRYPTION_KEYS": f"check:{key}",
         "ACCESS_TOKEN_KEYS": f"check:{key}",
+        "MAIL_TRANSPORT": "database",
+        "MAIL_FROM": "Tranche <hello@tranche.example>",
+        "PUBLIC_URL": "https://tranche.example",
         "LOG_LEVEL": "WARNING",
     }
 

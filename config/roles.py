@@ -12,7 +12,7 @@ from pathlib import Path
 
 from config import env
 
-QUEUES = ("plans", "chain", "default")
+QUEUES = ("plans", "chain", "default", "mail")
 SIGNING_QUEUE = "signing"
 
 

@@ -17,6 +17,8 @@ _EVERY: dict[str, timedelta] = {
     # Twice within a minute or two: that is what it takes to call a difference a divergence.
     "treasury.reserves": timedelta(seconds=30),
     "deposits.monitor": timedelta(seconds=5),
+    # Codes that were never sent do not lie there past their time.
+    "mail.blank": timedelta(minutes=1),
     "core.partitions": timedelta(hours=1),
     "core.idempotency_purge": timedelta(hours=1),
     "operations.invariants": timedelta(minutes=15),

@@ -136,6 +136,10 @@ class Claim(Generic[T]):
         )
         self.stepped.update(ids)
 
+    def fail(self, ids: Sequence[Any], error: Exception) -> None:
+        """These rows failed, the others of the chunk did not: later with backoff, or buried. Opens its transaction."""
+        _fail(Claim(self.work, self.token, list(ids)), error)
+
 
 _kinds: dict[str, Work[Any]] = {}
 

@@ -1,6 +1,7 @@
 """What every environment shares. The environment itself is read through `config.env` only."""
 
 from config import env
+from config.settings import common
 from config.settings.admin import *  # noqa: F403
 from config.settings.api import *  # noqa: F403
 
@@ -25,6 +26,7 @@ INSTALLED_APPS = [
     "csp",
     "apps.core",
     "apps.events",
+    "apps.mail",
     "apps.accounts",
     "apps.ledger",
     "apps.chain",
@@ -36,6 +38,7 @@ INSTALLED_APPS = [
     "apps.plans",
     "apps.operations",
     "apps.stream",
+    "apps.notifications",
     "workers",
     "config",
 ]
@@ -138,6 +141,15 @@ STREAM_CONNECTIONS = env.integer("STREAM_CONNECTIONS", default=2_000)
 STREAM_HEARTBEAT_SECONDS = 15.0
 # How long a client may take nothing off its connection before its stream ends; it resumes where it was.
 STREAM_PATIENCE_SECONDS = 20.0
+# What mails and pages call us.
+PLATFORM_NAME = env.text("PLATFORM_NAME", default="Tranche")
+# Mails that leave in a second, over all workers; 0: as many as can. What the provider refuses anyway is tried again.
+MAIL_PER_SECOND = env.integer("MAIL_PER_SECOND", default=0)
+RESEND_API_KEY = env.text("RESEND_API_KEY", default="")
+RESEND_API_URL = env.text("RESEND_API_URL", default="https://api.resend.com/")
+# The first signs new webhooks, the others those that are still on their way during a rotation.
+RESEND_WEBHOOK_SECRETS = env.words("RESEND_WEBHOOK_SECRETS", default=[])
+SMTP = common.smtp(env.text("SMTP_URL", default=""))
 
 CLOCK = "apps.core.clock.SystemClock"
 FAILPOINTS: str = ""

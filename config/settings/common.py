@@ -5,6 +5,9 @@ requires can never be filled by a development default.
 """
 
 from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
 
 from config import env
 
@@ -33,6 +36,41 @@ def databases(*, default: str | None = None) -> dict[str, dict[str, Any]]:
 
 def caches(redis_url: str) -> dict[str, dict[str, Any]]:
     return {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": redis_url}}
+
+
+MAIL_TRANSPORTS = ("resend", "smtp", "database")
+
+
+def mail_transport(*, default: str | None = None) -> str:
+    """How mails leave; refuses what is unknown, or lacks what it needs, at start."""
+    name = env.text("MAIL_TRANSPORT", default=default)
+    if name not in MAIL_TRANSPORTS:
+        raise ImproperlyConfigured(f"MAIL_TRANSPORT is one of: {', '.join(MAIL_TRANSPORTS)}.")
+    needed = {"resend": "RESEND_API_KEY", "smtp": "SMTP_URL"}.get(name)
+    if needed:
+        env.text(needed)
+    return name
+
+
+def smtp(url: str) -> dict[str, Any]:
+    """Arguments of Django's SMTP backend from `smtp://`, `smtp+tls://` (STARTTLS) or `smtps://user:password@host:port`.
+
+    Never repeats the URL, which holds a password.
+    """
+    if not url:
+        return {}
+    parts = urlsplit(url)
+    schemes = {"smtp": 25, "smtp+tls": 587, "smtps": 465}
+    if parts.scheme not in schemes or not parts.hostname:
+        raise ImproperlyConfigured("SMTP_URL wants smtp, smtp+tls or smtps://user:password@host:port.")
+    return {
+        "host": parts.hostname,
+        "port": parts.port or schemes[parts.scheme],
+        "username": unquote(parts.username or ""),
+        "password": unquote(parts.password or ""),
+        "use_tls": parts.scheme == "smtp+tls",
+        "use_ssl": parts.scheme == "smtps",
+    }
 
 
 def logging(*, level: str, json: bool) -> dict[str, Any]:
@@ -76,6 +114,9 @@ def logging(*, level: str, json: bool) -> dict[str, Any]:
         "loggers": {
             "django.server": {"handlers": [], "propagate": True},
             "django_structlog": {"level": level},
+            # At DEBUG these repeat the whole context of a template, and every line of an SMTP or HTTP conversation.
+            "django.template": {"level": "INFO"},
+            "urllib3": {"level": "INFO"},
             # A line per tick would bury everything else.
             "celery.beat": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},

@@ -34,6 +34,11 @@ SIGNER_DEPOSIT_XPRV = env.text(
     default="xprv9yF3QYdXwfhJ2uYZwWsd8zwXLc51GzcR45MXb9KU9Tgkk3BkgWtobGLbRNxwkUvNwXkYwJwTMm7kF1LYksXETHBZ6hsG32MEgmi7pdvJAjW",
 )
 
+# The admin is the mailbox, unless the environment names a provider.
+MAIL_TRANSPORT = common.mail_transport(default="database")
+MAIL_FROM = env.text("MAIL_FROM", default="Tranche <hello@tranche.example>")
+PUBLIC_URL = env.text("PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
+
 CLOCK = "apps.sandbox.clock.SandboxClock"
 FAILPOINTS = env.text("FAILPOINTS", default="")
 LEASE_SCALE = float(env.text("LEASE_SCALE", default="1"))

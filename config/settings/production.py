@@ -27,6 +27,11 @@ SIGNER_DEPOSIT_XPRV = env.text("SIGNER_DEPOSIT_XPRV", default="")
 # Without it nobody is given a deposit address; everything else works.
 DEPOSIT_XPUB = env.text("DEPOSIT_XPUB", default="")
 
+MAIL_TRANSPORT = common.mail_transport()
+MAIL_FROM = env.text("MAIL_FROM")
+# Links in mails begin with it.
+PUBLIC_URL = env.text("PUBLIC_URL").rstrip("/")
+
 LOGGING = common.logging(level=env.text("LOG_LEVEL", default="INFO"), json=True)
 
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

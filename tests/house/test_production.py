@@ -72,6 +72,7 @@ def test_production_imports_nothing_that_only_development_installs() -> None:
     [
         *("SECRET_KEY", "ALLOWED_HOSTS", "TRUSTED_PROXY_HOPS", "DATABASE_URL", "REDIS_URL"),
         *("ENCRYPTION_KEYS", "ACCESS_TOKEN_KEYS"),
+        *("MAIL_TRANSPORT", "MAIL_FROM", "PUBLIC_URL"),
     ],
 )
 def test_missing_variable_stops_the_start_and_is_named(name: str) -> None:
