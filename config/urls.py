@@ -5,6 +5,7 @@ from django.contrib import admin
 from django.urls import include, path
 
 from apps.core.api.policies import policy_apply
+from apps.mail.api.urls import pages as mail_pages
 from apps.operations.api.views import metrics
 
 _admin = admin.site.urls
@@ -12,11 +13,13 @@ policy_apply(_admin[0], settings.ADMIN_POLICY)
 
 urlpatterns = [
     path("admin/", _admin),
+    path("", include((mail_pages, "mail"))),
     path("metrics", metrics, name="metrics"),
     path("api/v1/", include("apps.core.api.docs")),
     path("api/v1/", include("apps.operations.api.urls")),
     path("api/v1/", include("apps.accounts.api.urls")),
     path("api/v1/", include("apps.stream.api.urls")),
+    path("api/v1/", include("apps.mail.api.urls")),
     path("api/v1/", include("apps.ledger.api.urls")),
     path("api/v1/", include("apps.chain.api.urls")),
     path("api/v1/", include("apps.deposits.api.urls")),

@@ -8,7 +8,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-import requests
 from anymail.backends.resend import EmailBackend as AnymailResend
 from anymail.backends.resend import ResendPayload
 from anymail.exceptions import AnymailError
@@ -127,7 +126,7 @@ def _of_smtp(code: int) -> Retryable | Terminal:
 
 def _of_http(error: AnymailError) -> Retryable | Terminal:
     response = getattr(error, "response", None)
-    if isinstance(error, requests.RequestException) or response is None:
+    if response is None:
         # Whether it was taken is not known; the next try brings the same key.
         return Away(f"the provider cannot be reached: {type(error.__cause__ or error).__name__}")
     status = int(response.status_code)

@@ -70,6 +70,16 @@ UNFOLD: dict[str, Any] = {
                 ],
             },
             {
+                "title": "Mail",
+                "items": [
+                    _item("Messages", "mail", "mail_message"),
+                    _item("Suppressed addresses", "block", "mail_suppression"),
+                    _item("Unsubscriptions", "unsubscribe", "mail_unsubscription"),
+                    _item("Provider's word", "forward_to_inbox", "mail_providerevent"),
+                    _item("Mailbox (development)", "inbox", "mail_letter"),
+                ],
+            },
+            {
                 "title": "Chain",
                 "items": [
                     _item("Networks", "lan", "chain_network"),

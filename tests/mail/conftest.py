@@ -1,0 +1,18 @@
+"""A provider to send through, and what the tests queue."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.mail.resend import API_KEY, Resend, resend_run
+
+
+@pytest.fixture
+def resend(settings: Any) -> Iterator[Resend]:
+    """The platform sends through a stand-in of Resend."""
+    with resend_run() as state:
+        settings.MAIL_TRANSPORT = "resend"
+        settings.RESEND_API_KEY = API_KEY
+        settings.RESEND_API_URL = state.url
+        yield state
