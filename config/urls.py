@@ -20,6 +20,7 @@ urlpatterns = [
     path("api/v1/", include("apps.accounts.api.urls")),
     path("api/v1/", include("apps.stream.api.urls")),
     path("api/v1/", include("apps.mail.api.urls")),
+    path("api/v1/", include("apps.accounts.signin.api.urls")),
     path("api/v1/", include("apps.ledger.api.urls")),
     path("api/v1/", include("apps.chain.api.urls")),
     path("api/v1/", include("apps.deposits.api.urls")),

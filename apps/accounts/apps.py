@@ -4,3 +4,12 @@ from django.apps import AppConfig
 class AccountsConfig(AppConfig):
     name = "apps.accounts"
     label = "accounts"
+
+    def ready(self) -> None:
+        from apps.accounts import second_factor
+        from apps.accounts.signin import counts, facts, models  # noqa: F401
+        from apps.accounts.signin.factor import AllauthSecondFactor
+
+        counts.install()
+        facts.connect()
+        second_factor.install(AllauthSecondFactor())

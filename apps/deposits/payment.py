@@ -1,8 +1,4 @@
-"""How a wallet is asked to pay: EIP-681 URIs, and their QR codes as SVG."""
-
-import io
-
-import segno
+"""How a wallet is asked to pay: EIP-681 URIs."""
 
 from apps.chain.abi import checksum
 
@@ -15,11 +11,3 @@ def payment_uri(*, address: str, chain_id: int, token_address: str = "") -> str:
     if not token_address:
         return f"ethereum:{checksum(address)}@{chain_id}"
     return f"ethereum:{checksum(token_address)}@{chain_id}/transfer?address={checksum(address)}"
-
-
-def qr_svg(text: str) -> str:
-    """A QR code (medium error correction) as a whole SVG document that scales to any size and loads nothing."""
-    out = io.BytesIO()
-    code = segno.make_qr(text, error="m")
-    code.save(out, kind="svg", xmldecl=False, svgns=True, omitsize=True, border=4, light="#fff", nl=False)
-    return out.getvalue().decode()

@@ -58,6 +58,20 @@ KINDS: Mapping[str, Kind] = {
     "csrf_failed": Kind(
         403, "CSRF check failed", "The header X-CSRF-Token does not belong to the refresh cookie."
     ),
+    "authentication_incomplete": Kind(
+        401, "Authentication incomplete", "Another step is needed: `flows` says which."
+    ),
+    "wrong_credentials": Kind(400, "Wrong credentials", "The email or the password is wrong."),
+    "wrong_code": Kind(400, "Wrong code", "The code is wrong."),
+    "passkey_refused": Kind(400, "Passkey refused", "The passkey's answer does not fit what was asked."),
+    "token_refused": Kind(400, "Token refused", "The identity provider's token is not valid here."),
+    "sign_in_locked": Kind(429, "Locked", "Too many wrong passwords. Try again later.", retryable=True),
+    "flow_not_pending": Kind(409, "Not pending", "This step does not wait to be done. Begin again."),
+    "flow_expired": Kind(410, "Flow expired", "This flow is over. Begin again without its session token."),
+    "email_taken": Kind(409, "Email taken", "Somebody else has this email."),
+    "second_factor_required": Kind(
+        403, "Second factor required", "You have a second factor: show that, not the first."
+    ),
     "permission_denied": Kind(403, "Permission denied", "You may not do this."),
     "insufficient_scope": Kind(403, "Insufficient scope", "The API key lacks the scope that this needs."),
     "not_found": Kind(404, "Not found", "Nothing is here, or nothing that you may see."),

@@ -9,9 +9,10 @@ from apps.chain.abi import checksum
 from apps.core.api.amounts import amount_format
 from apps.core.api.fields import AmountField, AssetField, IdField, InstantField, OneOfField
 from apps.core.api.views import PageQuerySerializer
+from apps.core.qr import qr_svg
 from apps.deposits.domain import DepositKind, DepositState, UnsupportedReason
 from apps.deposits.models import Deposit, DepositAddress
-from apps.deposits.payment import payment_uri, qr_svg
+from apps.deposits.payment import payment_uri
 from apps.deposits.selectors import Accepted
 from apps.ledger.api.serializers import UnitsStringField
 

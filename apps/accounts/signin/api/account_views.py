@@ -1,0 +1,436 @@
+"""For whoever is signed in: password, email, factors, passkeys, Google, and showing again that it is them."""
+
+from typing import Any
+from uuid import UUID
+
+from allauth.headless.account.views import (
+    ChangePasswordView,
+    ManageEmailView,
+    ReauthenticateView,
+    ResendEmailVerificationCodeView,
+    VerifyEmailView,
+)
+from allauth.headless.mfa.views import (
+    ManageRecoveryCodesView,
+    ManageTOTPView,
+    ManageWebAuthnView,
+    ReauthenticateWebAuthnView,
+)
+from allauth.headless.socialaccount.views import ManageProvidersView, ProviderTokenView
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from apps.accounts.signin import factor, google
+from apps.accounts.signin.adapter import mail_queue, notice
+from apps.accounts.signin.api import serializers as s
+from apps.accounts.signin.api.bridge import PersonView
+from apps.accounts.signin.api.flows import StepUpFactor, StepUpGoogle
+from apps.accounts.signin.api.schema import steps
+from apps.accounts.signin.facts import fact
+from apps.core.api.problems import ProblemError
+from apps.core.errors import Conflict, NotFound
+from apps.core.qr import qr_svg
+
+SECRET = {"Cache-Control": "no-store"}
+
+
+class PasswordView(PersonView):
+    @extend_schema(
+        operation_id="auth_password_change",
+        summary="Change the password, or set the first one",
+        request=s.PasswordChangeSerializer,
+        responses={204: None},
+        examples=steps("password_change"),
+    )
+    def post(self, request: Request) -> Response:
+        """Wants a step-up. Other sessions end."""
+        values = self.read(request, s.PasswordChangeSerializer)
+        self.ask(ChangePasswordView, data=values, step_up=True)
+        return Response(status=204)
+
+
+class EmailView(PersonView):
+    @extend_schema(
+        operation_id="auth_email_read",
+        summary="Your email, and the one that is to replace it",
+        responses=s.EmailSerializer,
+        examples=steps("email"),
+    )
+    def get(self, request: Request) -> Response:
+        self.read_query(request, s.NoneSerializer)
+        said = self.ask(ManageEmailView, "GET")
+        return Response(_email(said.data))
+
+    @extend_schema(
+        operation_id="auth_email_change",
+        summary="Begin to change the email",
+        request=s.EmailChangeSerializer,
+        responses={202: s.EmailSerializer},
+        examples=steps("email_change", "email"),
+    )
+    def post(self, request: Request) -> Response:
+        """Wants a step-up. Sends a code to the new one; nothing changes before it is confirmed."""
+        values = self.read(request, s.EmailChangeSerializer)
+        said = self.ask(ManageEmailView, data=values, step_up=True)
+        return Response(_email(said.data), status=202)
+
+
+class EmailConfirmView(PersonView):
+    @extend_schema(
+        operation_id="auth_email_confirm",
+        summary="Show the code that came to the new email",
+        request=s.CodeSerializer,
+        responses=s.EmailSerializer,
+        examples=steps("code", "email"),
+    )
+    def post(self, request: Request) -> Response:
+        """Five tries, ten minutes. The old email is told of it."""
+        values = self.read(request, s.CodeSerializer)
+        said = self.ask(VerifyEmailView, data={"key": values["code"]})
+        return Response({"email": said.data["user"]["email"], "pending": None})
+
+
+class EmailResendView(PersonView):
+    @extend_schema(
+        operation_id="auth_email_resend",
+        summary="Send another code to the new email",
+        request=None,
+        responses={204: None},
+    )
+    def post(self, request: Request) -> Response:
+        """At most one in 30 seconds and six an hour: 429 with `Retry-After`."""
+        self.read_empty(request)
+        self.ask(ResendEmailVerificationCodeView)
+        return Response(status=204)
+
+
+def _email(addresses: list[dict[str, Any]]) -> dict[str, str | None]:
+    pending = [row["email"] for row in addresses if not row["verified"]]
+    verified = [row["email"] for row in addresses if row["verified"]]
+    return {"email": (verified or pending)[0], "pending": pending[-1] if verified and pending else None}
+
+
+class StepUpView(PersonView):
+    @extend_schema(
+        operation_id="auth_step_up",
+        summary="Show again that it is you",
+        request=s.StepUpSerializer,
+        responses={204: None},
+        examples=steps("step_up"),
+    )
+    def post(self, request: Request) -> Response:
+        """For five minutes this session may do what wants a step-up. Whoever has a second factor shows that."""
+        values = self.read(request, s.StepUpSerializer)
+        if "code" in values:
+            self.ask(StepUpFactor, data=values)
+        elif factor.has_factor(self.user_id):
+            raise ProblemError("second_factor_required")
+        else:
+            self.ask(ReauthenticateView, data=values)
+        return Response(status=204)
+
+
+class StepUpPasskeyOptionsView(PersonView):
+    @extend_schema(
+        operation_id="auth_step_up_passkey_options",
+        summary="Begin to show a passkey",
+        request=None,
+        responses=s.OptionsSerializer,
+        examples=steps("request_options"),
+    )
+    def post(self, request: Request) -> Response:
+        self.read_empty(request)
+        said = self.ask(ReauthenticateWebAuthnView, "GET")
+        return Response({"options": said.data["request_options"]})
+
+
+class StepUpPasskeyView(PersonView):
+    @extend_schema(
+        operation_id="auth_step_up_passkey",
+        summary="Show a passkey",
+        request=s.CredentialSerializer,
+        responses=s.OneTimeCodeSerializer,
+        examples=steps("assertion", "one_time_code"),
+    )
+    def post(self, request: Request) -> Response:
+        """Steps up, and gives a code that may confirm one withdrawal in place of one from an authenticator app."""
+        values = self.read(request, s.CredentialSerializer)
+        made: list[str] = []
+
+        def after(_: HttpRequest) -> None:
+            made.append(factor.passkey_code_make(user_id=self.user_id))
+
+        self.ask_passkey(ReauthenticateWebAuthnView, data=values, after=after)
+        return Response({"code": made[0], "expires_in": factor.PASSKEY_CODE_SECONDS}, headers=SECRET)
+
+
+class StepUpGoogleView(PersonView):
+    @extend_schema(
+        operation_id="auth_step_up_google",
+        summary="Show again that it is you, with Google",
+        request=s.IdTokenSerializer,
+        responses={204: None},
+        examples=steps("id_token"),
+    )
+    def post(self, request: Request) -> Response:
+        """For people without a second factor: a token that was not used before, of the account that they connected."""
+        values = self.read(request, s.IdTokenSerializer)
+        if factor.has_factor(self.user_id):
+            raise ProblemError("second_factor_required")
+        token = google.token_given(values["id_token"])
+        data = {"provider": google.PROVIDER, "process": "login", "token": token}
+        self.ask(StepUpGoogle, data=data, before=google.token_spend(values["id_token"]))
+        return Response(status=204)
+
+
+class FactorsView(PersonView):
+    @extend_schema(
+        operation_id="auth_factors_read",
+        summary="Your second factors",
+        responses=s.FactorsSerializer,
+        examples=steps("factors"),
+    )
+    def get(self, request: Request) -> Response:
+        self.read_query(request, s.NoneSerializer)
+        rows = list(Authenticator.objects.filter(user_id=self.user_id))
+        codes = [row for row in rows if row.type == Authenticator.Type.RECOVERY_CODES]
+        body = {
+            "totp": any(row.type == Authenticator.Type.TOTP for row in rows),
+            "passkeys": sum(row.type == Authenticator.Type.WEBAUTHN for row in rows),
+            "recovery_codes_left": sum(len(row.wrap().get_unused_codes()) for row in codes),
+        }
+        return Response(body)
+
+
+class TotpView(PersonView):
+    @extend_schema(
+        operation_id="auth_totp_begin",
+        summary="Begin to add an authenticator app",
+        request=None,
+        responses=s.TotpSecretSerializer,
+        examples=steps("totp_secret"),
+    )
+    def post(self, request: Request) -> Response:
+        """Wants a step-up. Nothing is asked for before a code of it was confirmed."""
+        self.read_empty(request)
+        _totp_refuse(self.user_id)
+        said = self.ask(ManageTOTPView, "GET", fine=(404,), step_up=True)
+        secret, uri = said.meta["secret"], said.meta["totp_url"]
+        return Response({"secret": secret, "uri": uri, "qr_svg": qr_svg(uri)}, headers=SECRET)
+
+    @extend_schema(
+        operation_id="auth_totp_remove",
+        summary="Remove the authenticator app",
+        responses={204: None},
+    )
+    def delete(self, request: Request) -> Response:
+        """Wants a step-up. With the last factor the recovery codes go too."""
+        if not _totp_of(self.user_id).exists():
+            raise NotFound
+        self.ask(ManageTOTPView, "DELETE")
+        return Response(status=204)
+
+
+class TotpConfirmView(PersonView):
+    @extend_schema(
+        operation_id="auth_totp_confirm",
+        summary="Add the authenticator app",
+        request=s.CodeSerializer,
+        responses=s.RecoveryCodesSerializer,
+        examples=steps("code", "recovery_codes"),
+    )
+    def post(self, request: Request) -> Response:
+        """Wants a step-up and a code of the app. `recovery_codes` is empty when there were some before."""
+        values = self.read(request, s.CodeSerializer)
+        _totp_refuse(self.user_id)
+        codes: list[str] = []
+
+        def after(inside: HttpRequest) -> None:
+            row = _totp_of(self.user_id).get()
+            # The code that confirms is used up like any other.
+            factor.totp_spend(row, values["code"])
+            codes.extend(_codes_show(self.user_id))
+            fact("person.factor_added", self.user_id, factor="totp")
+            mail_queue("factor_added", to=inside.user.email, context={**notice(inside), "factor": "totp"})  # type: ignore[union-attr]
+
+        self.ask(ManageTOTPView, data=values, after=after)
+        return Response({"recovery_codes": codes}, headers=SECRET)
+
+
+def _totp_of(user_id: UUID) -> QuerySet[Authenticator]:
+    found: QuerySet[Authenticator] = Authenticator.objects.filter(
+        user_id=user_id, type=Authenticator.Type.TOTP
+    )
+    return found
+
+
+def _totp_refuse(user_id: UUID) -> None:
+    if _totp_of(user_id).exists():
+        raise Conflict("totp_exists", "There is an authenticator app already: remove it first.")
+
+
+class RecoveryCodesView(PersonView):
+    @extend_schema(
+        operation_id="auth_recovery_codes_make",
+        summary="Make new recovery codes",
+        request=None,
+        responses=s.RecoveryCodesSerializer,
+        examples=steps("recovery_codes"),
+    )
+    def post(self, request: Request) -> Response:
+        """Wants a step-up. The ones before are worthless then."""
+        self.read_empty(request)
+        if not factor.has_factor(self.user_id):
+            raise Conflict("no_second_factor", "Recovery codes stand in for a second factor: add one first.")
+
+        def after(inside: HttpRequest) -> None:
+            fact("person.recovery_codes_made", self.user_id)
+            mail_queue("recovery_codes_made", to=inside.user.email, context=notice(inside))  # type: ignore[union-attr]
+
+        said = self.ask(ManageRecoveryCodesView, data={}, after=after)
+        return Response({"recovery_codes": said.data["unused_codes"]}, headers=SECRET)
+
+
+def _codes_show(user_id: UUID) -> list[str]:
+    """Recovery codes that allauth has just made and nobody has seen; they are seen now."""
+    row = Authenticator.objects.filter(user_id=user_id, type=Authenticator.Type.RECOVERY_CODES).first()
+    if row is None or row.wrap().did_view:
+        return []
+    row.wrap().mark_as_viewed()
+    return list(row.wrap().get_unused_codes())
+
+
+class PasskeyOptionsView(PersonView):
+    @extend_schema(
+        operation_id="auth_passkeys_options",
+        summary="Begin to add a passkey",
+        request=s.PasskeyOptionsSerializer,
+        responses=s.OptionsSerializer,
+        examples=steps("passkey_options", "creation_options"),
+    )
+    def post(self, request: Request) -> Response:
+        """Wants a step-up."""
+        values = self.read(request, s.PasskeyOptionsSerializer)
+        query = "passwordless=" if values["passwordless"] else ""
+        said = self.ask(ManageWebAuthnView, "GET", query=query)
+        return Response({"options": said.data["creation_options"]})
+
+
+class PasskeysView(PersonView):
+    @extend_schema(
+        operation_id="auth_passkeys_list",
+        summary="Your passkeys",
+        responses=s.PasskeysSerializer,
+        examples=steps("passkeys"),
+    )
+    def get(self, request: Request) -> Response:
+        self.read_query(request, s.NoneSerializer)
+        rows = Authenticator.objects.filter(user_id=self.user_id, type=Authenticator.Type.WEBAUTHN)
+        return Response({"data": [_passkey(row) for row in rows.order_by("-pk")]})
+
+    @extend_schema(
+        operation_id="auth_passkeys_add",
+        summary="Add a passkey",
+        request=s.PasskeyAddSerializer,
+        responses={201: s.PasskeyAddedSerializer},
+        examples=steps("attestation", "passkey_added"),
+    )
+    def post(self, request: Request) -> Response:
+        """Wants a step-up. It is a second factor from now on."""
+        values = self.read(request, s.PasskeyAddSerializer)
+        codes: list[str] = []
+
+        def after(_: HttpRequest) -> None:
+            codes.extend(_codes_show(self.user_id))
+
+        said = self.ask_passkey(ManageWebAuthnView, data=values, after=after)
+        row = Authenticator.objects.get(pk=said.data["id"])
+        return Response({**_passkey(row), "recovery_codes": codes}, status=201, headers=SECRET)
+
+
+class PasskeyView(PersonView):
+    @extend_schema(
+        operation_id="auth_passkeys_rename",
+        summary="Rename a passkey",
+        request=s.PasskeyRenameSerializer,
+        responses=s.PasskeySerializer,
+        examples=steps("passkey_rename", "passkey"),
+    )
+    def patch(self, request: Request, passkey_id: int) -> Response:
+        """Wants a step-up."""
+        values = self.read(request, s.PasskeyRenameSerializer)
+        row = self._mine(passkey_id)
+        self.ask(ManageWebAuthnView, "PUT", data={"id": row.pk, **values})
+        row.refresh_from_db()
+        return Response(_passkey(row))
+
+    @extend_schema(operation_id="auth_passkeys_remove", summary="Remove a passkey", responses={204: None})
+    def delete(self, request: Request, passkey_id: int) -> Response:
+        """Wants a step-up. With the last factor the recovery codes go too."""
+        row = self._mine(passkey_id)
+        self.ask(ManageWebAuthnView, "DELETE", data={"authenticators": [row.pk]})
+        return Response(status=204)
+
+    def _mine(self, passkey_id: int) -> Authenticator:
+        mine = Authenticator.objects.filter(user_id=self.user_id, type=Authenticator.Type.WEBAUTHN)
+        row: Authenticator | None = mine.filter(pk=passkey_id).first()
+        if row is None:
+            raise NotFound
+        return row
+
+
+def _passkey(row: Authenticator) -> dict[str, Any]:
+    made, used = row.created_at, row.last_used_at
+    instant = s.PasskeySerializer().fields["created_at"].to_representation
+    return {
+        "id": row.pk,
+        "name": row.wrap().name,
+        "passwordless": row.wrap().is_passwordless,
+        "created_at": instant(made),
+        "last_used_at": instant(used) if used else None,
+    }
+
+
+class ConnectionsView(PersonView):
+    @extend_schema(
+        operation_id="auth_connections_list",
+        summary="With whom else you may sign in",
+        responses=s.ConnectionsSerializer,
+        examples=steps("connections"),
+    )
+    def get(self, request: Request) -> Response:
+        self.read_query(request, s.NoneSerializer)
+        rows = SocialAccount.objects.filter(user_id=self.user_id).order_by("provider", "pk")
+        return Response(
+            {"data": [{"provider": row.provider, "email": row.extra_data.get("email")} for row in rows]}
+        )
+
+
+class GoogleConnectionView(PersonView):
+    @extend_schema(
+        operation_id="auth_google_connect",
+        summary="Connect Google",
+        request=s.IdTokenSerializer,
+        responses={204: None},
+        examples=steps("id_token"),
+    )
+    def post(self, request: Request) -> Response:
+        """Wants a step-up."""
+        id_token = self.read(request, s.IdTokenSerializer)["id_token"]
+        data = {"provider": google.PROVIDER, "process": "connect", "token": google.token_given(id_token)}
+        self.ask(ProviderTokenView, data=data, before=google.token_spend(id_token))
+        return Response(status=204)
+
+    @extend_schema(operation_id="auth_google_disconnect", summary="Disconnect Google", responses={204: None})
+    def delete(self, request: Request) -> Response:
+        """Wants a step-up, and a password to sign in with from then on."""
+        row = SocialAccount.objects.filter(user_id=self.user_id, provider=google.PROVIDER).first()
+        if row is None:
+            raise NotFound
+        self.ask(ManageProvidersView, "DELETE", data={"provider": google.PROVIDER, "account": row.uid})
+        return Response(status=204)

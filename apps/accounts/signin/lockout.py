@@ -1,0 +1,36 @@
+"""What django-axes asks: whose tries these are, from where, and what a locked person is answered."""
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+
+from apps.accounts.managers import email_normalise
+from apps.core.api.middleware import is_api_path
+
+# Longer ones are nobody's, and the column takes no more.
+_LENGTH = 255
+
+
+def username(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
+    """allauth says `email`, the admin's form `username`."""
+    del request
+    given = credentials or {}
+    return email_normalise(str(given.get("email") or given.get("username") or ""))[:_LENGTH]
+
+
+def address(request: HttpRequest) -> str:
+    from apps.accounts.signin.adapter import AccountAdapter
+
+    return AccountAdapter(request).get_client_ip(request)
+
+
+def answer(
+    request: HttpRequest, original: HttpResponse | None, credentials: dict[str, Any] | None
+) -> HttpResponse:
+    """The API has said so itself, as a problem; the admin's form is answered here."""
+    del credentials
+    if original is not None and is_api_path(request.path_info):
+        return original
+    return HttpResponse(
+        "Too many wrong passwords. Try again in a quarter of an hour.", status=429, content_type="text/plain"
+    )
