@@ -25,7 +25,7 @@ SESSION_ENGINE = "apps.accounts.signin.sessions"
 HEADLESS_ONLY = True
 HEADLESS_CLIENTS = ("app",)
 HEADLESS_ADAPTER = "apps.accounts.signin.adapter.HeadlessAdapter"
-HEADLESS_TOKEN_STRATEGY = "apps.accounts.signin.interim.InterimTokenStrategy"  # noqa: S105
+HEADLESS_TOKEN_STRATEGY = "apps.accounts.tokens.strategy.TokenStrategy"  # noqa: S105
 # allauth wants them for mails that ours replace.
 HEADLESS_FRONTEND_URLS = {"account_signup": "/", "account_reset_password": "/"}
 

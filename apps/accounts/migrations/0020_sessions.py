@@ -11,7 +11,7 @@ import apps.core.ids
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0002_frozen"),
+        ("accounts", "0010_signin"),
     ]
 
     operations = [

@@ -24,7 +24,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.accounts.signin import stepup
-from apps.accounts.signin.interim import InterimAuthentication
 from apps.core.api.problems import ProblemError
 from apps.core.api.views import ApiView
 
@@ -149,8 +148,7 @@ class PersonView(SignInView):
 
     public = False
     scopes = {"GET": None, "POST": None, "PUT": None, "PATCH": None, "DELETE": None}
-    authentication_classes = (InterimAuthentication,)
-    permission_classes = ()
+    sessions_only = True
 
 
 def _pending_shorten(request: HttpRequest) -> None:
