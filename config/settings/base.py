@@ -123,7 +123,6 @@ WITHDRAWAL_DESTINATIONS_PER_PERSON = 50
 # Access tokens: whom they are from and for. A token of another installation is refused whatever signed it.
 ACCESS_TOKEN_ISSUER = env.text("ACCESS_TOKEN_ISSUER", default="tranche")
 ACCESS_TOKEN_AUDIENCE = env.text("ACCESS_TOKEN_AUDIENCE", default="tranche-api")
-HEADLESS_TOKEN_STRATEGY = "apps.accounts.tokens.strategy.TokenStrategy"  # noqa: S105
 
 # The cookie that browsers keep the refresh token in, and the one beside it that their scripts read.
 REFRESH_COOKIE_NAME = "tranche_refresh"

@@ -34,5 +34,6 @@ def desk(
 
 @pytest.fixture(autouse=True)
 def factor_put_back() -> Iterator[None]:
+    before = second_factor.current()
     yield
-    second_factor.install(second_factor.NobodyHasOne())
+    second_factor.install(before)

@@ -47,8 +47,10 @@ def _email_verified(email_address: Any, **_: Any) -> None:
     fact("person.email_verified", email_address.user_id)
 
 
-def _email_changed(user: Any, **_: Any) -> None:
-    fact("person.email_changed", user.pk)
+def _email_changed(user: Any, from_email_address: Any, **_: Any) -> None:
+    # allauth says so of the first one, too.
+    if from_email_address is not None:
+        fact("person.email_changed", user.pk)
 
 
 def _password_changed(user: Any, **_: Any) -> None:

@@ -41,6 +41,9 @@ _PROBLEMS = {
 }
 # What allauth's readers of passkeys raise for an answer that is none.
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+# How to step up, the strongest first: whoever has a second factor shows that.
+_PROOFS = ("mfa_reauthenticate", "reauthenticate")
+_BY_PROVIDER = {"id": "provider_reauthenticate", "providers": ["google"]}
 # A flow that nobody goes on with is forgotten after this long.
 PENDING_SECONDS = 3_600
 RETRY_SECONDS = 30
@@ -93,7 +96,9 @@ class SignInView(ApiView):
                 before()
             if step_up and not stepup.is_fresh(request):
                 return cast("HttpResponse", ReauthenticationResponse(request))
-            answer: HttpResponse = view.as_view(client=Client.APP)(request)
+            # A savepoint: allauth saves the session whatever its view raised.
+            with transaction.atomic():
+                answer: HttpResponse = view.as_view(client=Client.APP)(request)
             if after is not None and answer.status_code in fine:
                 after(request)
             _pending_shorten(request)
@@ -184,8 +189,10 @@ def _incomplete(said: Said) -> ProblemError:
     if said.meta.get("is_authenticated"):
         # RFC 9470: the token is good, the proof behind it too old.
         challenge = 'Bearer realm="api", error="insufficient_user_authentication", max_age=300'
+        proofs = {flow["id"]: flow for flow in flows if flow["id"] in _PROOFS}
+        best = [proofs[name] for name in _PROOFS if name in proofs][:1] or [_BY_PROVIDER]
         return ProblemError(
-            "reauthentication_required", headers={"WWW-Authenticate": challenge}, extra={"flows": flows}
+            "reauthentication_required", headers={"WWW-Authenticate": challenge}, extra={"flows": best}
         )
     pending = [flow for flow in flows if flow.get("is_pending")]
     extra = {

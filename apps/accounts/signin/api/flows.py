@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from allauth.account.adapter import get_adapter as get_account_adapter
 from allauth.account.internal.flows.login import record_authentication
 from allauth.headless.account.inputs import SignupInput
 from allauth.headless.account.views import SignupView
@@ -17,6 +18,7 @@ from django.contrib.auth.hashers import make_password
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 
+from apps.accounts.models import User
 from apps.accounts.signin.factor import code_spend
 from apps.core.api.problems import ProblemError
 
@@ -25,6 +27,11 @@ class SignUpInput(SignupInput):  # type: ignore[misc]
     """Takes as long for an email that is known, and knows one that two people sign up with at once."""
 
     account_already_exists: bool
+
+    def clean_password(self) -> str:
+        # allauth compares the password with nobody: there is no person yet.
+        nobody = User(email=str(self.data.get("email", "")))
+        return str(get_account_adapter().clean_password(self.cleaned_data["password"], user=nobody))
 
     def try_save(self, request: HttpRequest) -> Any:
         if self.account_already_exists:
