@@ -5,8 +5,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
-from django.core import mail
 
+from apps.mail.models import SECRET, Message
 from tests.core.api.support import ApiClient, problem
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ EMAIL, PASSWORD, OTHER = "ann@example.org", "plough-Ganymede-46", "harbour-Thimb
 
 
 def mails(to: str = EMAIL) -> list[tuple[str, dict[str, Any]]]:
-    """Template and context of what was sent to an address, the oldest first."""
-    return [
-        (str(message.subject), dict(json.loads(str(message.body))))
-        for message in mail.outbox
-        if message.to == [to]
-    ]
+    """Template and context of what was queued for an address, the oldest first."""
+    found = []
+    for message in Message.objects.filter(to=to).order_by("created_at", "id"):
+        secret = message.secret and json.loads(SECRET.decrypt(bytes(message.secret), pk=message.pk))
+        found.append((message.template, {**message.context, **(secret or {})}))
+    return found
 
 
 def code_sent(template: str = "code", to: str = EMAIL) -> str:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from django.contrib.sessions.backends.db import SessionStore
 from django.test import RequestFactory
 
 from apps.accounts.models import User
 from apps.accounts.services import user_create
+from apps.accounts.signin.sessions import SessionStore
 from apps.accounts.tokens.domain import TokenPair
 from apps.accounts.tokens.services import session_open
 from tests.core.api.support import ApiClient

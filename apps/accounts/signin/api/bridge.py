@@ -23,6 +23,8 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.accounts.api.authentication import AccessTokenAuthentication, ApiKeyAuthentication
+from apps.accounts.api.permissions import HasScope
 from apps.accounts.signin import stepup
 from apps.core.api.problems import ProblemError
 from apps.core.api.views import ApiView
@@ -154,6 +156,9 @@ class PersonView(SignInView):
     public = False
     scopes = {"GET": None, "POST": None, "PUT": None, "PATCH": None, "DELETE": None}
     sessions_only = True
+    # Named, since the views above have none.
+    authentication_classes = (AccessTokenAuthentication, ApiKeyAuthentication)
+    permission_classes = (HasScope,)
 
 
 def _pending_shorten(request: HttpRequest) -> None:
