@@ -24,8 +24,8 @@ SESSION_ENGINE = "apps.accounts.signin.sessions"
 # The API's own views hand requests to allauth's; its routes are not mounted.
 HEADLESS_ONLY = True
 HEADLESS_CLIENTS = ("app",)
-HEADLESS_ADAPTER = "apps.accounts.signin.adapter.HeadlessAdapter"
 HEADLESS_TOKEN_STRATEGY = "apps.accounts.tokens.strategy.TokenStrategy"  # noqa: S105
+HEADLESS_ADAPTER = "apps.accounts.signin.adapter.HeadlessAdapter"
 # allauth wants them for mails that ours replace.
 HEADLESS_FRONTEND_URLS = {"account_signup": "/", "account_reset_password": "/"}
 

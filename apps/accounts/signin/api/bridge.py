@@ -22,10 +22,12 @@ from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse, QueryDict
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
-from apps.accounts.api.authentication import AccessTokenAuthentication, ApiKeyAuthentication
-from apps.accounts.api.permissions import HasScope
 from apps.accounts.signin import stepup
+from apps.accounts.tokens.api.answers import tokens_answer
+from apps.accounts.tokens.caller import transport_of
+from apps.accounts.tokens.domain import STEP_UP_LIFETIME, TokenPair
 from apps.core.api.problems import ProblemError
 from apps.core.api.views import ApiView
 
@@ -49,7 +51,6 @@ _BY_PROVIDER = {"id": "provider_reauthenticate", "providers": ["google"]}
 # A flow that nobody goes on with is forgotten after this long.
 PENDING_SECONDS = 3_600
 RETRY_SECONDS = 30
-TOKENS = ("access_token", "refresh_token", "expires_in")
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ class SignInView(ApiView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         # Django keeps the body that it was asked for; DRF then reads that one, and allauth may be given another.
         _ = request._request.body
+        # How the tokens shall come is known before anything is done.
+        transport_of(request._request)
         super().initial(request, *args, **kwargs)
 
     def ask(
@@ -146,19 +149,17 @@ class SignInView(ApiView):
 
     def signed_in(self, said: Said) -> Response:
         """The tokens of whoever has just signed in."""
-        body = {name: said.meta.get(name) for name in TOKENS}
-        return Response({"user": said.data["user"], **body}, headers={"Cache-Control": "no-store"})
+        return tokens_answer(TokenPair.from_meta(said.meta), extra={"user": said.data["user"]})
 
 
 class PersonView(SignInView):
     """For whoever is signed in. An API key is not enough: it is no proof that its holder is there."""
 
     public = False
-    scopes = {"GET": None, "POST": None, "PUT": None, "PATCH": None, "DELETE": None}
     sessions_only = True
-    # Named, since the views above have none.
-    authentication_classes = (AccessTokenAuthentication, ApiKeyAuthentication)
-    permission_classes = (HasScope,)
+    scopes = {"GET": None, "POST": None, "PUT": None, "PATCH": None, "DELETE": None}
+    authentication_classes = APIView.authentication_classes
+    permission_classes = APIView.permission_classes
 
 
 def _pending_shorten(request: HttpRequest) -> None:
@@ -193,11 +194,14 @@ def _incomplete(said: Said) -> ProblemError:
     flows = (said.data or {}).get("flows", [])
     if said.meta.get("is_authenticated"):
         # RFC 9470: the token is good, the proof behind it too old.
-        challenge = 'Bearer realm="api", error="insufficient_user_authentication", max_age=300'
+        seconds = int(STEP_UP_LIFETIME.total_seconds())
+        challenge = f'Bearer realm="api", error="insufficient_user_authentication", max_age={seconds}'
         proofs = {flow["id"]: flow for flow in flows if flow["id"] in _PROOFS}
         best = [proofs[name] for name in _PROOFS if name in proofs][:1] or [_BY_PROVIDER]
         return ProblemError(
-            "reauthentication_required", headers={"WWW-Authenticate": challenge}, extra={"flows": best}
+            "reauthentication_required",
+            headers={"WWW-Authenticate": challenge},
+            extra={"max_age": seconds, "flows": best},
         )
     pending = [flow for flow in flows if flow.get("is_pending")]
     extra = {
@@ -214,7 +218,8 @@ def _refused(said: Said) -> ProblemError:
         return _throttled()
     for error in said.errors:
         code = _PROBLEMS.get(str(error.get("code")))
-        if code == "wrong_code" and error.get("param") == "credential":
+        if code == "wrong_code" and error.get("param") not in ("code", "key"):
+            # allauth calls a passkey's answer a code, too.
             code = "passkey_refused"
         if code is not None:
             return ProblemError(

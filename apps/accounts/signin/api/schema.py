@@ -5,6 +5,7 @@ from typing import Any
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter
 
 from apps.accounts.signin.api.serializers import IncompleteProblemSerializer
+from apps.accounts.tokens.caller import TRANSPORT_HEADER
 from apps.core.api.problems import CONTENT_TYPE
 
 NEXT: dict[Any, Any] = {(401, CONTENT_TYPE): IncompleteProblemSerializer}
@@ -14,6 +15,15 @@ SESSION_TOKEN = OpenApiParameter(
     OpenApiParameter.HEADER,
     required=False,
     description="The `session_token` of the answer before: which flow this goes on with.",
+)
+
+TRANSPORT = OpenApiParameter(
+    TRANSPORT_HEADER,
+    str,
+    OpenApiParameter.HEADER,
+    required=False,
+    enum=["body", "cookie"],
+    description="Where the refresh token goes: into the answer's body, or into a cookie that no script can read.",
 )
 
 _EMAIL, _PASSWORD, _CODE = "ann@example.org", "plough-Ganymede-46", "492817"
@@ -63,7 +73,9 @@ _TAKEN: dict[str, dict[str, Any]] = {
 _GIVEN: dict[str, dict[str, Any]] = {
     "signed_in": {
         "user": {"id": "019b3c1e-7d55-7c41-9d2e-1f0c6a2b8e10", "email": _EMAIL},
-        "access_token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "refresh_token": "trr_k3v…", "expires_in": 900,
+        "access_token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "token_type": "Bearer", "expires_in": 900,
+        "refresh_token": "trr_k3v…", "refresh_expires_in": 2592000, "csrf_token": None,
+        "session_id": "019b3c1e-8a10-7f04-8c55-0c9e7b1d2a77",
     },
     "flows": {"flows": [{"id": "verify_email", "is_pending": True}]},
     "request_options": {"options": _REQUEST_OPTIONS},

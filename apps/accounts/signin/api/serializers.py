@@ -5,7 +5,8 @@ from typing import Any
 from rest_framework import serializers
 
 from apps.accounts.managers import email_normalise
-from apps.core.api.fields import InstantField, TextField
+from apps.accounts.tokens.api.serializers import TokensSerializer
+from apps.core.api.fields import FlagField, InstantField, TextField
 from apps.core.api.schema import ProblemSerializer
 from apps.core.api.serializers import StrictSerializer
 
@@ -107,7 +108,7 @@ class IdTokenSerializer(StrictSerializer):
 
 
 class PasskeyOptionsSerializer(StrictSerializer):
-    passwordless = serializers.BooleanField(
+    passwordless = FlagField(
         required=False,
         default=True,
         help_text="Whether it shall sign in by itself (a discoverable credential with user verification).",
@@ -128,13 +129,8 @@ class UserSerializer(serializers.Serializer[Any]):
     email = serializers.EmailField()
 
 
-class SignedInSerializer(serializers.Serializer[Any]):
+class SignedInSerializer(TokensSerializer):
     user = UserSerializer()
-    access_token = serializers.CharField(help_text="For `Authorization: Bearer …`.")
-    refresh_token = serializers.CharField(
-        allow_null=True, help_text="For the next access token; `null` when it is in a cookie."
-    )
-    expires_in = serializers.IntegerField(help_text="Seconds until the access token ends.")
 
 
 class FlowSerializer(serializers.Serializer[Any]):

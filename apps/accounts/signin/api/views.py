@@ -19,7 +19,7 @@ from apps.accounts.signin import google
 from apps.accounts.signin.api import serializers as s
 from apps.accounts.signin.api.bridge import SignInView, problem_of
 from apps.accounts.signin.api.flows import SignInFactor, SignUp
-from apps.accounts.signin.api.schema import NEXT, SESSION_TOKEN, steps
+from apps.accounts.signin.api.schema import NEXT, SESSION_TOKEN, TRANSPORT, steps
 
 
 class SignUpView(SignInView):
@@ -45,7 +45,7 @@ class VerifyView(SignInView):
         summary="Show the code that came by mail",
         request=s.CodeSerializer,
         responses={200: s.SignedInSerializer, **NEXT},
-        parameters=[SESSION_TOKEN],
+        parameters=[SESSION_TOKEN, TRANSPORT],
         examples=steps("code", "signed_in"),
     )
     def post(self, request: Request) -> Response:
@@ -75,6 +75,7 @@ class PasswordSignInView(SignInView):
         summary="Sign in with email and password",
         request=s.SignInSerializer,
         responses={200: s.SignedInSerializer, **NEXT},
+        parameters=[TRANSPORT],
         examples=steps("sign_in", "signed_in"),
     )
     def post(self, request: Request) -> Response:
@@ -88,7 +89,7 @@ class FactorView(SignInView):
         summary="Show the second factor: a code",
         request=s.CodeSerializer,
         responses={200: s.SignedInSerializer, **NEXT},
-        parameters=[SESSION_TOKEN],
+        parameters=[SESSION_TOKEN, TRANSPORT],
         examples=steps("code", "signed_in"),
     )
     def post(self, request: Request) -> Response:
@@ -117,7 +118,7 @@ class FactorPasskeyView(SignInView):
         summary="Show the second factor: a passkey",
         request=s.CredentialSerializer,
         responses={200: s.SignedInSerializer, **NEXT},
-        parameters=[SESSION_TOKEN],
+        parameters=[SESSION_TOKEN, TRANSPORT],
         examples=steps("assertion", "signed_in"),
     )
     def post(self, request: Request) -> Response:
@@ -147,7 +148,7 @@ class PasskeySignInView(SignInView):
         summary="Sign in with a passkey alone",
         request=s.CredentialSerializer,
         responses={200: s.SignedInSerializer, **NEXT},
-        parameters=[SESSION_TOKEN],
+        parameters=[SESSION_TOKEN, TRANSPORT],
         examples=steps("assertion", "signed_in"),
     )
     def post(self, request: Request) -> Response:
@@ -174,6 +175,7 @@ class GoogleView(SignInView):
         summary="Sign up or in with Google",
         request=s.GoogleSerializer,
         responses={200: s.SignedInSerializer, **NEXT},
+        parameters=[TRANSPORT],
         examples=steps("google", "signed_in"),
     )
     def post(self, request: Request) -> Response:
