@@ -2,6 +2,7 @@
 
 import structlog
 
+from apps.accounts.tokens.services import sessions_purge
 from apps.core import doorbell, partitions, probe, work
 from apps.core.api.idempotency import idempotency_keys_purge
 from apps.core.api.limits import rate_windows_purge
@@ -38,6 +39,12 @@ def idempotency_purge() -> None:
     """Expired keys, a limited number at a time; the next run goes on. With them the limits' old windows."""
     idempotency_keys_purge()
     rate_windows_purge()
+
+
+@task("accounts.sessions_purge", queue="default")
+def tokens_purge() -> None:
+    """Expired refresh tokens and sessions that ended long ago, a limited number at a time."""
+    sessions_purge()
 
 
 @task("operations.invariants", queue="default")

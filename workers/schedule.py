@@ -21,6 +21,7 @@ _EVERY: dict[str, timedelta] = {
     "mail.blank": timedelta(minutes=1),
     "core.partitions": timedelta(hours=1),
     "core.idempotency_purge": timedelta(hours=1),
+    "accounts.sessions_purge": timedelta(minutes=10),
     "operations.invariants": timedelta(minutes=15),
 }
 

@@ -7,8 +7,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from apps.accounts.models import ApiKey, User
+from apps.accounts.models import ApiKey, Session, User
 from apps.accounts.services import api_key_revoke
+from apps.accounts.tokens.models import EndReason
+from apps.accounts.tokens.services import session_revoke
 
 
 @admin.register(User)
@@ -60,5 +62,47 @@ class ApiKeyAdmin(ModelAdmin):  # type: ignore[misc]
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: ApiKey | None = None) -> bool:
+        del request, obj
+        return False
+
+
+@admin.register(Session)
+class SessionAdmin(ModelAdmin):  # type: ignore[misc]
+    """To look at and to end. Nothing here is, or leads to, a token."""
+
+    list_display = (
+        "user",
+        "device",
+        "address",
+        "factors",
+        "created_at",
+        "last_used_at",
+        "revoked_at",
+        "reason",
+    )
+    list_select_related = ("user",)
+    list_filter = ("reason", "transport")
+    search_fields = ("user__email", "address")
+    ordering = ("-created_at",)
+    show_full_result_count = False
+    fields = readonly_fields = (
+        "id", "user", "device", "address", "transport", "factors", "created_at", "authenticated_at", "last_used_at",
+        "expires_at", "revoked_at", "reason",
+    )  # fmt: skip
+    actions = ("revoke",)
+
+    @admin.action(description="Sign the selected sessions out", permissions=["change"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[Session]) -> None:
+        for session in queryset:
+            session_revoke(
+                user_id=session.user_id, session_id=session.pk, reason=EndReason.SIGNED_OUT_BY_OPERATOR
+            )
+        self.message_user(request, "Signed out.")
+
+    def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
+        del request
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Session | None = None) -> bool:
         del request, obj
         return False

@@ -9,6 +9,7 @@ class AccountsConfig(AppConfig):
         from apps.accounts import second_factor
         from apps.accounts.signin import counts, facts, models  # noqa: F401
         from apps.accounts.signin.factor import AllauthSecondFactor
+        from apps.accounts.tokens import receivers  # noqa: F401
 
         counts.install()
         facts.connect()

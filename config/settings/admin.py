@@ -27,6 +27,7 @@ UNFOLD: dict[str, Any] = {
                     _item("Users", "person", "accounts_user"),
                     _item("API keys", "key", "accounts_apikey"),
                     _item("Live streams", "stream", "stream_openstream"),
+                    _item("Sessions", "devices", "accounts_session"),
                 ],
             },
             {

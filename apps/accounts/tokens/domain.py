@@ -4,7 +4,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -60,6 +60,16 @@ class TokenPair:
     transport: str
     expires_in: int
     refresh_expires_in: int
+
+    def as_meta(self) -> dict[str, Any]:
+        """In JSON's types, for an answer of django-allauth's; see `from_meta`."""
+        return {**asdict(self), "session_id": str(self.session_id)}
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any]) -> "TokenPair":
+        """The pair that `as_meta` wrote among other things. Raises `KeyError`."""
+        values = {one.name: meta[one.name] for one in fields(cls)}
+        return cls(**{**values, "session_id": UUID(values["session_id"])})
 
 
 @dataclass(frozen=True)

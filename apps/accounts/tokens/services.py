@@ -36,10 +36,19 @@ from apps.accounts.tokens.domain import (
 from apps.accounts.tokens.models import EndReason, RefreshToken, Session
 from apps.accounts.tokens.selectors import session_is_live, signing
 from apps.core import clock
-from apps.core.errors import DomainError, NotFound
+from apps.core.errors import Conflict, DomainError, NotFound
 from apps.events.services import EventDraft, events_publish
 
 LAST_USED_EVERY_SECONDS = 60
+
+
+class RefreshInProgress(Conflict):
+    """Another request is refreshing with this token right now."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "refresh_in_progress", "Another request is refreshing with this token: use what it gets."
+        )
 
 
 def session_open(*, user: User, request: HttpRequest, factors: Iterable[str] = ()) -> TokenPair:
@@ -77,7 +86,7 @@ def session_refresh(*, text: str, transport: str, caller: Caller) -> TokenPair:
     """Trade an unused refresh token for the next pair. The rule for races and replays stands at the module's head.
 
     Raises `DomainError`: `invalid_refresh_token` (401: unknown, expired, used, sent the wrong way, or its session is
-    over) or `refresh_in_progress` (409). A used token revokes its session before it is refused.
+    over) or `RefreshInProgress` (409). A used token revokes its session before it is refused.
     """
     digest = refresh_token_hash(text)
     if digest is None:
@@ -100,7 +109,7 @@ def _rotate(digest: str, transport: str, caller: Caller) -> TokenPair | DomainEr
     if token is None:
         # Unlike a made-up one, a token whose row is held exists.
         held = RefreshToken.objects.filter(token_hash=digest).exists()
-        return _in_progress() if held else _invalid()
+        return RefreshInProgress() if held else _invalid()
     session, now = token.session, clock.now()
     if token.expires_at <= now or not session_is_live(session):
         return _invalid()
@@ -159,7 +168,12 @@ def session_step_up(*, session_id: UUID, factor: str) -> None:
         authenticated_at=clock.now(),
         factors=Case(
             When(factors__contains=[factor], then=F("factors")),
-            default=Func(F("factors"), Value(factor), function="array_append"),
+            default=Func(
+                F("factors"),
+                Value(factor),
+                function="array_append",
+                output_field=Session._meta.get_field("factors"),
+            ),
         ),
     )
 
@@ -250,10 +264,4 @@ def _event(topic: str, session: Session, **payload: Any) -> EventDraft:
 def _invalid() -> DomainError:
     return DomainError(
         "invalid_refresh_token", "The refresh token is unknown, expired or used: sign in again.", status=401
-    )
-
-
-def _in_progress() -> DomainError:
-    return DomainError(
-        "refresh_in_progress", "Another request is refreshing with this token: use what it gets.", status=409
     )

@@ -86,4 +86,4 @@ class TokenStrategy(AbstractTokenStrategy):  # type: ignore[misc]
             factors = factors_of(get_authentication_records(request, user))
             pair = session_open(user=user, request=request, factors=factors)
             setattr(request, _PAIR, pair)
-        return {"access_token": pair.access_token, "refresh_token": pair.refresh_token}
+        return pair.as_meta()

@@ -18,8 +18,8 @@ EXAMPLES = Path(__file__).with_name("examples.json")
 
 _TITLES = {
     400: "The request is malformed or a value is not acceptable.",
-    401: "No valid API key.",
-    403: "The API key lacks the scope.",
+    401: "No valid API key or access token, or the proof behind it is too old.",
+    403: "The API key lacks the scope, or the person the permission.",
     404: "Nothing is here, or nothing that you may see.",
     409: "A conflict with the resource's state, or a request with the same idempotency key in flight.",
     413: "The body is larger than 10 kB.",
@@ -69,10 +69,24 @@ class ProblemAutoSchema(AutoSchema):
         return [tag] if tag else [self.view.__class__.__module__.split(".")[1]]
 
     def get_description(self) -> str:  # type: ignore[override]
-        """The method's own docstring and the scope that it needs; never a class's notes to its readers."""
+        """The method's own docstring and what it needs of who asks; never a class's notes to its readers."""
         text = inspect.getdoc(getattr(self.view, self.method.lower(), None)) or ""
         scope = getattr(self.view, "scopes", {}).get(self.method)
-        return "\n\n".join(filter(None, [text, f"Scope: `{scope}`." if scope else ""]))
+        needs = [
+            f"Scope: `{scope}`." if scope else "",
+            "Takes no API key: sign in." if self.view_is_for_sessions() else "",
+            "A session must have shown who asks within the last 5 minutes, or `reauthentication_required`."
+            if self.method in getattr(self.view, "step_up", ())
+            else "",
+        ]
+        return "\n\n".join(filter(None, [text, " ".join(filter(None, needs))]))
+
+    def get_auth(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = super().get_auth()
+        return [one for one in found if "ApiKey" not in one] if self.view_is_for_sessions() else found
+
+    def view_is_for_sessions(self) -> bool:
+        return bool(getattr(self.view, "sessions_only", False))
 
     def get_override_parameters(self) -> list[Any]:
         options = self._idempotency()

@@ -72,6 +72,8 @@ class ApiView(CountedView):
     scopes: ClassVar[Mapping[str, str | None]] = {}
     public: ClassVar[bool] = False
     sessions_only: ClassVar[bool] = False
+    # Statuses of problems that the OpenAPI document could not tell from the rest of the view.
+    refusals: ClassVar[frozenset[int] | set[int]] = frozenset()
     step_up: ClassVar[frozenset[str] | set[str]] = frozenset()
     tag: ClassVar[str] = ""
 

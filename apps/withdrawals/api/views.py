@@ -148,6 +148,7 @@ class WithdrawalConfirmView(ApiView):
 
 class DestinationsView(ApiView):
     scopes: ClassVar[dict[str, str | None]] = {"GET": "withdrawals:read", "POST": "withdrawals:write"}
+    step_up = {"POST"}
     tag = "withdrawals"
 
     @extend_schema(
@@ -178,6 +179,7 @@ class DestinationsView(ApiView):
 
 class DestinationView(ApiView):
     scopes: ClassVar[dict[str, str | None]] = {"DELETE": "withdrawals:write"}
+    step_up = {"DELETE"}
     tag = "withdrawals"
 
     @extend_schema(

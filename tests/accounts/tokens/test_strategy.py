@@ -1,5 +1,6 @@
 """What django-allauth's headless flows are given: our sessions, and no key of its own once a sign-in is complete."""
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,11 +8,12 @@ import pytest
 from django.apps import apps
 from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.models import AnonymousUser
+from apps.accounts.signin.sessions import SessionStore
 from django.utils.module_loading import import_string
 
 from apps.accounts.models import Session, User
 from apps.accounts.services import user_create
-from apps.accounts.signin.sessions import SessionStore
+from apps.accounts.tokens.domain import TokenPair
 from tests.accounts.tokens.support import request_of
 
 pytestmark = [
@@ -51,7 +53,8 @@ def test_completed_sign_in_opens_one_session_with_its_factors(strategy: Any) -> 
     session = Session.objects.get()
     assert session.factors == ["password", "totp", "google"]
     assert session.django_key == request.session.session_key
-    assert set(payload) == {"access_token", "refresh_token"}
+    assert TokenPair.from_meta(json.loads(json.dumps(payload))).as_meta() == payload
+    assert payload["session_id"] == str(session.pk)
     assert strategy.create_access_token_payload(request) == payload, "allauth may ask twice for one answer"
     assert Session.objects.count() == 1
     assert request.session.get_expiry_age() == 90 * 86_400

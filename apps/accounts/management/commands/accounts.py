@@ -1,18 +1,22 @@
-"""`manage.py accounts create-user|create-key`: the first person and the first key of an installation."""
+"""`manage.py accounts create-user|create-key|sessions|sign-out`: people, their keys and their sessions."""
 
 import sys
 from typing import Any
+from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from apps.accounts.domain import Scope
 from apps.accounts.selectors import user_by_email
 from apps.accounts.services import api_key_create, user_create
+from apps.accounts.tokens.models import EndReason
+from apps.accounts.tokens.selectors import sessions_live
+from apps.accounts.tokens.services import session_revoke, sessions_revoke
 from apps.core.errors import DomainError
 
 
 class Command(BaseCommand):
-    help = "Create people and API keys."
+    help = "Create people and API keys; list and end sessions."
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
@@ -26,11 +30,21 @@ class Command(BaseCommand):
         key.add_argument("--email", required=True)
         key.add_argument("--scopes", required=True, nargs="+", help=f"Some of: {' '.join(Scope)}; or all.")
         key.add_argument("--name", default="command line")
+        sessions = actions.add_parser("sessions", help="List where a person is signed in.")
+        sessions.add_argument("--email", required=True)
+        out = actions.add_parser("sign-out", help="End a person's sessions, all or one, at once.")
+        out.add_argument("--email", required=True)
+        out.add_argument("--session", type=UUID, help="The id that `sessions` shows; all without it.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         del args
         try:
-            self._create_user(options) if options["action"] == "create-user" else self._create_key(options)
+            {
+                "create-user": self._create_user,
+                "create-key": self._create_key,
+                "sessions": self._sessions,
+                "sign-out": self._sign_out,
+            }[options["action"]](options)
         except DomainError as error:
             raise CommandError(error.detail) from error
 
@@ -46,3 +60,23 @@ class Command(BaseCommand):
         wanted = list(Scope) if scopes == ["all"] else scopes
         created = api_key_create(user_id=user.id, name=options["name"], scopes=wanted)
         self.stdout.write(created.key)
+
+    def _sessions(self, options: dict[str, Any]) -> None:
+        """One line each: id, last use, address, how they showed who they are, device. The newest first."""
+        for session in sessions_live(user=user_by_email(email=options["email"])).order_by(
+            "-created_at", "-id"
+        ):
+            used = session.last_used_at.isoformat(timespec="minutes")
+            factors = "+".join(session.factors) or "-"
+            self.stdout.write(f"{session.id}  {used}  {session.address or '-'}  {factors}  {session.device}")
+
+    def _sign_out(self, options: dict[str, Any]) -> None:
+        user = user_by_email(email=options["email"])
+        if options["session"] is None:
+            ended = sessions_revoke(user_id=user.pk, reason=EndReason.SIGNED_OUT_BY_OPERATOR)
+            self.stdout.write(f"{ended} ended")
+            return
+        session_revoke(
+            user_id=user.pk, session_id=options["session"], reason=EndReason.SIGNED_OUT_BY_OPERATOR
+        )
+        self.stdout.write("ended")
