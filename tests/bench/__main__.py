@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], list[dict[str, Any]]]]]:
-    from tests.bench import api, claiming, deposits, engine, ledger, mainjob, scan, stream, withdrawals
+    from tests.bench import api, claiming, deposits, engine, ledger, mainjob, scan, stream, tokens, withdrawals
 
     runs = 1 if quick else RUNS
 
@@ -87,6 +87,7 @@ def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], li
         ),
         ("memory", with_roles(lambda: claiming.memory(stack, due=500 if quick else 10_000))),
     ]
+    found.append(("access token", lambda: tokens.run(checks=100 if quick else 10_000, runs=runs)))
     found.append(
         (
             "api",

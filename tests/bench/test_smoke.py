@@ -24,12 +24,13 @@ def test_quick_benchmarks_run_and_write_their_rows(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     rows = json.loads(out.read_text())
     keys = {"name", "ours", "baseline", "floor", "unit", "ratio", "goal", "met", "runs"}
-    assert [set(row) for row in rows] == [keys] * 15
+    assert [set(row) for row in rows] == [keys] * 16
     assert [row["name"].split(" ")[0].rstrip(":") for row in rows] == [
         "claiming",
         "engine",
         *["main"] * 4,
         "worker",
+        "access",
         *["api"] * 4,
         *["stream"] * 3,
         "crediting",

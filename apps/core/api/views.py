@@ -1,6 +1,6 @@
 """The base of every API view."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, cast
 from uuid import UUID
 
@@ -73,7 +73,7 @@ class ApiView(CountedView):
     public: ClassVar[bool] = False
     sessions_only: ClassVar[bool] = False
     # Statuses of problems that the OpenAPI document could not tell from the rest of the view.
-    refusals: ClassVar[frozenset[int] | set[int]] = frozenset()
+    problems: ClassVar[Collection[int]] = ()
     step_up: ClassVar[frozenset[str] | set[str]] = frozenset()
     tag: ClassVar[str] = ""
 

@@ -63,7 +63,7 @@ def made(**changes: Any) -> str:
     [
         {"iss": "other"}, {"aud": "other"}, {"aud": ["other"]}, {"sid": str(uuid4())}, {"sub": str(uuid4())},
         {"sid": "x"}, {"sub": "x"}, {"exp": 1}, {"exp": None}, {"exp": True}, {"exp": "9999999999"},
-        {"exp": ...}, {"iss": ...}, {"aud": ...}, {"sub": ...}, {"sid": ...}, {"iat": ...},
+        {"exp": 9999999999.5}, {"exp": ...}, {"iss": ...}, {"aud": ...}, {"sub": ...}, {"sid": ...}, {"iat": ...},
         {"header": {"kid": "other"}}, {"header": {"typ": "JWT"}}, {"header": {"typ": "rt+jwt"}},
     ],
     ids=str,

@@ -8,11 +8,11 @@ import pytest
 from django.apps import apps
 from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.models import AnonymousUser
-from apps.accounts.signin.sessions import SessionStore
 from django.utils.module_loading import import_string
 
 from apps.accounts.models import Session, User
 from apps.accounts.services import user_create
+from apps.accounts.signin.sessions import SessionStore
 from apps.accounts.tokens.domain import TokenPair
 from tests.accounts.tokens.support import request_of
 
