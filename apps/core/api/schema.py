@@ -124,7 +124,7 @@ class ProblemAutoSchema(AutoSchema):
         return {"Recorded": {"value": recorded[direction]}}
 
     def _problem_statuses(self) -> list[int]:
-        statuses = {500, 503, *getattr(self.view, "problems", ())}
+        statuses = {500, 503, *getattr(self.view, "refusals", ())}
         if not getattr(self.view, "public", False):
             statuses |= {401, 403}
         if self.method in ("POST", "PUT", "PATCH"):

@@ -73,7 +73,7 @@ class ApiView(CountedView):
     public: ClassVar[bool] = False
     sessions_only: ClassVar[bool] = False
     # Statuses of problems that the OpenAPI document could not tell from the rest of the view.
-    problems: ClassVar[Collection[int]] = ()
+    refusals: ClassVar[Collection[int]] = ()
     step_up: ClassVar[frozenset[str] | set[str]] = frozenset()
     tag: ClassVar[str] = ""
 

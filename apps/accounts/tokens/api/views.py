@@ -28,7 +28,7 @@ RETRY_SECONDS = 1
 class RefreshView(ApiView):
     tag = "sessions"
     public = True
-    problems = {401, 403}
+    refusals = {401, 403}
 
     @extend_schema(
         operation_id="auth_refresh",
