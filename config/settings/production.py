@@ -1,8 +1,6 @@
 """Production. A missing required variable stops the process at start and names itself."""
 
-import sentry_sdk
-
-from config import env
+from config import env, reports
 from config.settings import common
 from config.settings.base import *  # noqa: F403
 from config.settings.base import VERSION
@@ -52,13 +50,6 @@ SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 
 SENTRY_DSN = env.text("SENTRY_DSN", default="")
-if SENTRY_DSN:
-    sentry_sdk.init(
-        dsn=SENTRY_DSN,
-        environment=env.text("SENTRY_ENVIRONMENT", default="production"),
-        release=VERSION,
-        send_default_pii=False,
-        # Local variables may hold keys and tokens; a stack trace without them is worth the loss.
-        include_local_variables=False,
-        traces_sample_rate=0.1,
-    )
+reports.start(
+    dsn=SENTRY_DSN, environment=env.text("SENTRY_ENVIRONMENT", default="production"), release=VERSION
+)

@@ -51,8 +51,11 @@ def web_open(directory: Path, *, name: str = "web", **environment: str) -> Itera
         child.stop()
 
 
-def web_start(directory: Path, *, name: str, environment: Mapping[str, str]) -> tuple[Child, int]:
-    """As `web_open`; the caller stops it. Its output is in `<name>.log`."""
+def web_start(
+    directory: Path, *, name: str, environment: Mapping[str, str], alone: bool = False
+) -> tuple[Child, int]:
+    """As `web_open`; the caller stops it. Its output is in `<name>.log`. `alone`: nothing of our own environment."""
+    inherited = {} if alone else os.environ
 
     def make(port: int) -> Child:
         return Child(
@@ -60,7 +63,7 @@ def web_start(directory: Path, *, name: str, environment: Mapping[str, str]) -> 
             argv=[sys.executable, "-m", "config.roles", "web"],
             log=directory / f"{name}.log",
             environment={
-                **os.environ, "WEB_WORKERS": "1", "LOG_FORMAT": "json", **environment, "PORT": str(port),
+                **inherited, "WEB_WORKERS": "1", "LOG_FORMAT": "json", **environment, "PORT": str(port),
             },
             directory=settings.BASE_DIR,
         )  # fmt: skip
