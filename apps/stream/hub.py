@@ -193,6 +193,7 @@ class Hub:
 
     async def _listen(self) -> None:
         """The process's one subscription. Without it events come by the look, a second later."""
+        deaf = False
         while True:
             try:
                 async with (
@@ -202,12 +203,15 @@ class Hub:
                     client.pubsub(ignore_subscribe_messages=True) as channel,
                 ):
                     await channel.subscribe(CHANNEL)
+                    deaf = False
                     while True:
                         message = await channel.get_message(timeout=10)
                         if message is not None:
                             self.heard(message["data"])
             except (redis.RedisError, OSError) as error:
-                logger.warning("live streams are not woken", extra={"error": type(error).__name__})
+                if not deaf:
+                    logger.warning("live streams are not woken", extra={"error": type(error).__name__})
+                deaf = True
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _pump(self) -> None:

@@ -105,7 +105,8 @@ SECURITY_HEADERS = {
 # Which origins may call is each environment's word; what they may send and read is the API's.
 CORS_URLS_REGEX = r"^/api/"
 CORS_ALLOW_HEADERS = [
-    *default_headers, "idempotency-key", "x-csrf-token", "x-request-id", "x-session-token", "x-token-transport",
+    *default_headers, "idempotency-key", "last-event-id", "x-csrf-token", "x-request-id", "x-session-token",
+    "x-token-transport",
 ]  # fmt: skip
 # For the refresh cookie. Which origins these are is a list, never "any".
 CORS_ALLOW_CREDENTIALS = True

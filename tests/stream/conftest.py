@@ -24,5 +24,7 @@ def deaf(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture
 def doomed(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A process to be ended."""
-    with process_open(tmp_path_factory.mktemp("doomed"), SERVICE_NAME="doomed") as process:
+    with process_open(
+        tmp_path_factory.mktemp("doomed"), SERVICE_NAME="doomed", STREAM_CONNECTIONS="8"
+    ) as process:
         yield process

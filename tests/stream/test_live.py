@@ -105,6 +105,22 @@ def test_all_streams_share_few_database_connections(stream: Process) -> None:
         watcher.close()
 
 
+def test_a_lost_database_connection_costs_a_moment(stream: Process) -> None:
+    person = person_make()
+    watcher = stream.watcher(person).open()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'stream'"
+        )
+
+    person.tell(2)
+
+    assert [one.id for one in watcher.events(2)] == [1, 2]
+    watcher.close()
+    # and whoever comes then is let in
+    stream.watcher(person).open().close()
+
+
 def test_the_gauge_counts_what_is_open(stream: Process) -> None:
     def gauge() -> float:
         return dict(streams_open())[()]

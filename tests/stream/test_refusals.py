@@ -71,6 +71,22 @@ def test_the_rest_of_the_api_is_not_here(stream: Process) -> None:
     refusal(link, 404, "not_found", query="/../plans")
 
 
+def test_pages_of_an_allowed_origin_may_listen_and_resume(stream: Process) -> None:
+    watcher = stream.watcher(person_make())
+    origin = {"Origin": "https://app.example"}
+    asked = {
+        "Access-Control-Request-Method": "GET",
+        "Access-Control-Request-Headers": "authorization,last-event-id",
+    }
+    status, headers, _ = watcher.ask(method="OPTIONS", headers={**origin, **asked})
+    assert status == 200
+    assert "last-event-id" in headers["access-control-allow-headers"]
+
+    assert watcher.ask(headers=origin)[1]["access-control-allow-origin"] == "https://app.example"
+    assert "access-control-allow-origin" not in watcher.ask(headers={"Origin": "https://other.example"})[1]
+    watcher.close()
+
+
 def test_a_web_process_says_that_it_is_the_wrong_one() -> None:
     key = person_make().key
     answer = Client().get("/api/v1/stream", headers={"Authorization": f"Bearer {key}"})
@@ -112,7 +128,11 @@ def test_who_opens_many_at_once_gets_no_more_than_the_limit(stream: Process, dea
 def test_streams_of_a_process_that_was_killed_do_not_count_for_long(doomed: Process, stream: Process) -> None:
     person = person_make()
     watchers = [doomed.watcher(person).open() for _ in range(3)]
-    until(lambda: OpenStream.objects.count() == 3, what="noted")
+    # The process takes eight.
+    watchers += [doomed.watcher(person_make()).open() for _ in range(5)]
+    document = refusal(doomed.watcher(person_make()), 503, "unavailable")
+    assert document["detail"] == "This process has as many live streams as it takes. Try again."
+    until(lambda: StreamProcess.objects.count() == 3 or OpenStream.objects.count() == 8, what="noted")
     doomed.child.kill()
 
     with connection.cursor() as cursor:

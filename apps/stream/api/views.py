@@ -60,7 +60,11 @@ class StreamView(ApiView):
         if request.method == "HEAD":
             return HttpResponse(headers=frames.HEADERS)
         if admission.full:
-            raise ProblemError("unavailable", headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+            raise ProblemError(
+                "unavailable",
+                "This process has as many live streams as it takes. Try again.",
+                headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+            )
         head = person_head(user_id=self.user_id)
         if place is not None and place > head:
             unknown = serializers.ErrorDetail("There is no such event of yours yet.", code="event_unknown")
