@@ -183,6 +183,8 @@ def process_open(directory: Path, **environment: str) -> Iterator[Process]:
         "DJANGO_SETTINGS_MODULE": "tests.stream.stream_settings",
         "SERVICE_NAME": "stream",
         "LOG_FORMAT": "json",
+        # The tests reconnect more often than people may.
+        "API_LIMIT_PER_SECOND": "1000",
         **environment,
     }
 

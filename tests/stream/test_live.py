@@ -135,7 +135,7 @@ def test_the_gauge_counts_what_is_open(stream: Process) -> None:
 
 
 def test_hundreds_of_idle_streams_take_little_memory(stream: Process) -> None:
-    people = [person_make() for _ in range(100)]
+    people = [person_make() for _ in range(70)]
     links = [raw_open(stream.port, one.key) for one in people for _ in range(3)]
     for link in links:
         read_until(link, b"retry: ")
