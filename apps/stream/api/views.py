@@ -26,7 +26,7 @@ class StreamView(ApiView):
 
     tag = "events"
     scopes = {"GET": "events:read"}
-    problems = (421, 429)
+    refusals = {421, 429}
 
     @extend_schema(
         operation_id="stream_read",
