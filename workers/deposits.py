@@ -2,6 +2,7 @@
 
 from apps.core import work
 from apps.deposits import kinds
+from apps.deposits.backfill import deposits_backfill
 from apps.deposits.monitor import monitor_check
 from apps.deposits.services import deposits_ready, reorgs_follow
 from apps.deposits.sweep_planning import sweeps_plan
@@ -51,3 +52,4 @@ def rescans_read() -> None:
 @task("deposits.monitor", queue="default")
 def monitor_checked() -> None:
     monitor_check()
+    deposits_backfill()

@@ -14,7 +14,7 @@ from unfold.decorators import action, display
 from unfold.forms import ActionForm
 
 from apps.core.errors import DomainError, Retryable
-from apps.deposits import services, sweep_admin  # noqa: F401 — registers the page of sweeps
+from apps.deposits import monitor_admin, services, sweep_admin  # noqa: F401 — registers their pages
 from apps.deposits.models import Deposit, DepositAddress, DepositRule, Holding
 
 _STATE_COLOURS = {

@@ -83,8 +83,13 @@ class Scan(Paced):
     block_hash = models.CharField(max_length=66, blank=True)
     # Blocks below this were read a second time, when they were final: what a node dropped at first is found then.
     next_final_block = models.BigIntegerField(null=True, blank=True)
-    # The second reading asks another endpoint than this, if there is one.
+    # Which endpoint read first what is not read a second time yet: [first block, endpoint id], ascending. The second
+    # reading asks another one, if there is one.
+    first_readers = models.JSONField(default=list, editable=False)
     read_by = models.ForeignKey(
+        RpcEndpoint, null=True, blank=True, editable=False, on_delete=models.SET_NULL, related_name="+"
+    )
+    read_again_by = models.ForeignKey(
         RpcEndpoint, null=True, blank=True, editable=False, on_delete=models.SET_NULL, related_name="+"
     )
     traces = models.BooleanField(

@@ -234,12 +234,10 @@ def _head_read(claim: Claim[Scan], scan: Scan) -> None:
         if (rows[0].next_block, rows[0].block_hash) != place or not _still(network.pk, part):
             raise Moved
         sightings_record(network.pk, sightings_of(part, reading))
-        scan.next_block, scan.block_hash, scan.read_by_id = (
-            part.last.number + 1,
-            part.last.hash,
-            reading.endpoint_id,
-        )
-        _save(scan, "next_block", "block_hash", "read_by")
+        scan.next_block, scan.block_hash = part.last.number + 1, part.last.hash
+        scan.read_by_id = reading.endpoint_id
+        _reader_keep(scan, part.blocks[0].number, reading.endpoint_id)
+        _save(scan, "next_block", "block_hash", "read_by", "first_readers")
         _headers_hold(scan, network)
         reach("deposits.scan.before_commit")
     reach("deposits.scan.after_commit")
@@ -263,12 +261,13 @@ def _final_read(claim: Claim[Scan], scan: Scan) -> None:
         return
     if scan.traces is None:
         return  # the last chance to see internal transfers is not given away while nobody said
-    last = min(network.final_block, scan.next_block - 1)
+    reader, until = _reader(scan, scan.next_final_block)
+    last = min(network.final_block, scan.next_block - 1, until)
     part = part_held(scan, network, first=scan.next_final_block, last=last)
     if part is None:
         return
     reading = part_read(
-        claim, scan, part, network_id=network.pk, traced=scan.traces, final=True, avoid=scan.read_by_id
+        claim, scan, part, network_id=network.pk, traced=scan.traces, final=True, avoid=reader
     )
     reach("deposits.final.after_rpc")
     with claim.locked() as rows:
@@ -277,8 +276,8 @@ def _final_read(claim: Claim[Scan], scan: Scan) -> None:
         if rows[0].next_final_block != scan.next_final_block or not _still(network.pk, part):
             raise Moved
         found = sightings_record(network.pk, sightings_of(part, reading))
-        scan.next_final_block = part.last.number + 1
-        _save(scan, "next_final_block")
+        scan.next_final_block, scan.read_again_by_id = part.last.number + 1, reading.endpoint_id
+        _save(scan, "next_final_block", "read_again_by")
         reach("deposits.final.before_commit")
     reach("deposits.final.after_commit")
     if found:
@@ -289,8 +288,30 @@ def _final_read(claim: Claim[Scan], scan: Scan) -> None:
                 "deposits": found,
                 "first": part.blocks[0].number,
                 "last": part.last.number,
+                "first_reader": str(reader),
+                "second_reader": str(reading.endpoint_id),
             },
         )
+
+
+def _reader_keep(scan: Scan, first: int, endpoint_id: UUID) -> None:
+    """From `first` on blocks were read by this endpoint; what was read a second time is forgotten."""
+    kept = [one for one in scan.first_readers if one[0] < first]
+    if not kept or kept[-1][1] != str(endpoint_id):
+        kept.append([first, str(endpoint_id)])
+    while len(kept) > 1 and kept[1][0] <= (scan.next_final_block or 0):
+        kept.pop(0)
+    scan.first_readers = kept
+
+
+def _reader(scan: Scan, number: int) -> tuple[UUID | None, int]:
+    """Who read a block first, and up to which block the same endpoint did."""
+    reader, until = None, (scan.next_block or 0) - 1
+    for first, endpoint_id in scan.first_readers:
+        if first > number:
+            return reader, min(until, first - 1)
+        reader = UUID(endpoint_id)
+    return reader, until
 
 
 def part_held(paced: Paced, network: Network, *, first: int, last: int) -> Part | None:

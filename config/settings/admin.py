@@ -60,6 +60,8 @@ UNFOLD: dict[str, Any] = {
                     _item("Addresses", "qr_code_2", "deposits_depositaddress"),
                     _item("Rules", "rule", "deposits_depositrule"),
                     _item("Holdings", "savings", "deposits_holding"),
+                    _item("Monitor", "radar", "deposits_scan"),
+                    _item("Rescans", "manage_search", "deposits_rescan"),
                 ],
             },
             {

@@ -78,6 +78,35 @@ def test_what_was_dropped_in_part_is_found_on_the_second_reading(monitor: Monito
     assert "eth_getLogs" in second.asked
 
 
+def test_each_block_is_read_again_by_another_than_read_it_first(monitor: Monitor, second: RpcProxy) -> None:
+    """Though another endpoint has read newer blocks since: what counts is who read this one."""
+    main, other = RpcEndpoint.objects.get(name="main"), RpcEndpoint.objects.get(name="second")
+    emitter = monitor.contract(bytecode.EMITTER)
+    monitor.scan()
+    monitor.chain.proxy.fault("logs_drop", offset=1)
+    monitor.send(emitter, words(monitor.address(), monitor.address()))
+    block = monitor.mine()
+    monitor.scan()
+    assert len(monitor.deposits()) == 1
+    assert monitor.row.first_readers[-1][1] == str(main.pk)
+    # given newer blocks that only the other shows, once; with them the block is final
+    monitor.chain.proxy.clear()
+    monitor.chain.proxy.fault("error", method="eth_getLogs", times=1)
+    monitor.chain.proxy.fault("logs_drop", offset=1)
+    monitor.fill(2)
+    monitor.watch()
+    monitor.step()
+    # then it is the other that reads the block the second time, and finds what was left out
+    row = monitor.row
+    assert (row.read_by, row.read_again_by, row.next_final_block) == (other, other, block + 1)
+    assert len(monitor.deposits()) == 2
+    # and the newer ones are read again by the first
+    monitor.fill(2)
+    monitor.watch()
+    monitor.step()
+    assert monitor.row.read_again_by == main
+
+
 def test_dropped_logs_of_a_range_are_noticed_too(monitor: Monitor) -> None:
     monitor.chain.proxy.fault("logs_drop")
     monitor.fill(10)
