@@ -16,7 +16,7 @@ from apps.treasury.domain import DEPOSITS_REF
 from apps.treasury.pools import PoolBooks
 
 # Addresses to read per asset: with booked units, with arrivals that are not credited, or being collected from,
-# since a top-up or a transfer may be in a block and not in the books.
+# since a top-up or a transfer may be in a block and not in the books; or collected from after the block.
 _ADDRESSES = """
 SELECT asset_id, array_agg(DISTINCT address.address) FROM (
     SELECT holding.asset_id, holding.address_id FROM deposits_holding AS holding
@@ -26,15 +26,24 @@ SELECT asset_id, array_agg(DISTINCT address.address) FROM (
     UNION SELECT asset.id, sweep.address_id FROM deposits_sweep AS sweep
     CROSS JOIN LATERAL (VALUES (sweep.asset_id), (%(native)s)) AS asset (id)
     WHERE sweep.network_id = %(network)s AND sweep.state IN ('planned', 'funding', 'sweeping')
+    UNION SELECT asset.id, sweep.address_id FROM chain_outboundtransaction AS sent
+    JOIN deposits_sweep AS sweep ON sent.id IN (sweep.transaction_id, sweep.funding_id)
+    CROSS JOIN LATERAL (VALUES (sweep.asset_id), (%(native)s)) AS asset (id)
+    WHERE sent.network_id = %(network)s AND sent.block_number > %(block)s
 ) AS wanted JOIN deposits_depositaddress AS address ON address.id = wanted.address_id
 GROUP BY asset_id
 """
 
-# What a block up to then shows at our addresses and nobody's balance has: measured where it was, else as announced.
+# What a block up to then shows at our addresses and nobody's balance has (measured where it was, else as announced),
+# less what somebody's balance has of later blocks.
 _UNBOOKED = """
-SELECT asset_id, sum(coalesce(measured_units, amount_units)) FROM deposits_deposit
-WHERE network_id = %(network)s AND state = ANY(%(states)s) AND asset_id = ANY(%(assets)s)
-AND block_number <= %(block)s GROUP BY asset_id
+SELECT asset_id, sum(units) FROM (
+    SELECT asset_id, coalesce(measured_units, amount_units) AS units FROM deposits_deposit
+    WHERE network_id = %(network)s AND state = ANY(%(states)s) AND asset_id = ANY(%(assets)s)
+    AND block_number <= %(block)s
+    UNION ALL SELECT asset_id, -credited_units FROM deposits_deposit
+    WHERE network_id = %(network)s AND state = 'credited' AND asset_id = ANY(%(assets)s) AND block_number > %(block)s
+) AS unbooked GROUP BY asset_id
 """
 
 # Tokens that keep a part on the way and announce the whole: while one is on its way nobody knows what will arrive.

@@ -2,8 +2,8 @@
 
 The books are read in one REPEATABLE READ snapshot, which also says up to which block the watcher has looked
 (`Network.watched_block`) and the pools have recorded; balances are then read on chain at exactly that block. What
-lies in between is known: transactions mined up to that block whose effects or gas are not booked yet, and arrivals
-that are not credited yet. Anything else is a difference. Deposit addresses are one line together: a pool.
+lies in between is known: transactions mined up to that block whose effects or gas are not booked yet, arrivals
+that are not credited yet, and what is booked and happened after that block. Anything else is a difference. Deposit addresses are one line together: a pool.
 """
 
 from collections import defaultdict
@@ -27,6 +27,8 @@ from apps.treasury.selectors import gas_booked_units
 
 # Addresses asked for at a time: bounds memory, and how long one endpoint has to answer.
 _ADDRESSES = 1_000
+# Nodes that are no archives keep the balances of their latest 128 blocks.
+_BEHIND = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,14 +208,13 @@ def _block_number(network: Network) -> tuple[int, dict[str, str]]:
     """The block to compare at, and which pools cannot be, with the reason.
 
     A pool may be some blocks behind the watcher: then all of the network is compared at its block. Not so far
-    behind that something may be booked already which happened after that block.
+    behind that nodes may have let go of that block's balances.
     """
     watched = int(network.watched_block or 0)
-    final = watched - network.confirmations + 1
     block, unproved = watched, {}
     for pool in pools():
         recorded = pool.recorded_to(network=network)
-        if recorded is not None and recorded < final:
+        if recorded is not None and recorded < watched - _BEHIND:
             unproved[pool.ref] = f"arrivals are recorded up to block {recorded} of {watched} only"
         elif recorded is not None:
             block = min(block, recorded)
@@ -221,24 +222,37 @@ def _block_number(network: Network) -> tuple[int, dict[str, str]]:
 
 
 def _unbooked(network: Network, block_number: int) -> dict[tuple[str, str], int]:
-    """(custody ref, token or "") to the signed units that transactions mined by then moved and nobody booked."""
+    """(custody ref, token or "") to the signed units by which the chain at a block is ahead of the books.
+
+    What transactions mined by then moved and nobody has booked yet; less what is booked already and was mined later.
+    """
     units: dict[tuple[str, str], int] = defaultdict(int)
-    rows = OutboundTransaction.objects.select_related("wallet", "attempt").filter(
-        network=network, block_number__lte=block_number
-    )
-    moves = [move for row in rows.filter(booked_at__isnull=True) for move in selectors.transaction_moves(row)]
-    refs = _refs({address for move in moves for address in (move.sender, move.receiver)})
-    for move in moves:
-        for address, sign in ((move.sender, -1), (move.receiver, 1)):
+    rows = OutboundTransaction.objects.select_related("wallet", "attempt").filter(network=network)
+    by_then, later = rows.filter(block_number__lte=block_number), rows.filter(block_number__gt=block_number)
+    moves = [(move, 1) for row in by_then.filter(booked_at=None) for move in selectors.transaction_moves(row)]
+    moves += [
+        (move, -1) for row in later.exclude(booked_at=None) for move in selectors.transaction_moves(row)
+    ]
+    refs = _refs({address for move, _ in moves for address in (move.sender, move.receiver)})
+    for move, way in moves:
+        for address, sign in ((move.sender, -way), (move.receiver, way)):
             if address in refs:
                 units[refs[address], move.token or ""] += sign * move.units
-    burned = list(rows.filter(gas_booked_at__isnull=True))
+    burned = list(by_then.filter(gas_booked_at=None, gas_used__gt=0))
+    ahead = list(later.filter(gas_used__gt=0))
     # Of one that a fork put elsewhere, only the difference is not booked yet.
-    booked = gas_booked_units(transaction_ids=[row.pk for row in burned]) if burned else {}
+    booked = (
+        gas_booked_units(transaction_ids=[row.pk for row in (*burned, *ahead)]) if burned or ahead else {}
+    )
     for row in burned:
-        ref = custody_ref(address=row.wallet.address, role=row.wallet.role)
-        units[ref, ""] -= row.gas_cost_units - booked.get(row.pk, 0)
+        units[_ref(row), ""] -= row.gas_cost_units - booked.get(row.pk, 0)
+    for row in ahead:
+        units[_ref(row), ""] += booked.get(row.pk, 0)
     return dict(units)
+
+
+def _ref(row: OutboundTransaction) -> str:
+    return custody_ref(address=row.wallet.address, role=row.wallet.role)
 
 
 def _refs(addresses: set[str]) -> dict[str, str]:

@@ -6,9 +6,10 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from apps.chain.models import OutboundTransaction
 from apps.core import clock
 from apps.deposits.models import Scan
-from apps.deposits.sweep_planning import sweeps_plan
+from apps.deposits.sweep_planning import sweeps_demand, sweeps_plan
 from apps.events.models import Event
 from apps.treasury.models import Activity, Pause, ReservesSnapshot
 from apps.treasury.pauses import pause_lift, paused_read
@@ -176,14 +177,14 @@ def test_two_errors_do_not_hide_each_other(place: Place) -> None:
     assert (row.difference_units, row.mismatch_units, row.verdict) == (0, 10, "checking")
 
 
-def test_monitor_that_is_behind_proves_nothing(place: Place) -> None:
+def test_monitor_that_is_far_behind_proves_nothing(place: Place) -> None:
     at = place.address()
     place.deposit(at, "USDC", 700 * USDC)
     assert look(place).verdict == "matched"
     # given blocks that nobody has read for deposits, with one in them
     place.send(at, "USDC", 3)
     before = Scan.objects.get().next_block
-    place.node.mine(blocks=5)
+    place.node.mine(blocks=110)
     place.watch()
     Scan.objects.update(next_block=before)
     # when
@@ -207,6 +208,22 @@ def test_monitor_that_is_a_block_behind_is_compared_at_its_block(place: Place) -
     reserves_check()
     row = ReservesSnapshot.objects.get(asset_id=place.asset_id("USDC"))
     assert (row.verdict, row.block_number) == ("matched", block)
+
+
+def test_what_is_booked_of_later_blocks_is_taken_off(place: Place) -> None:
+    """The monitor stands before a deposit, its sweep, the gas brought for it: all of them are booked meanwhile."""
+    place.deposit(place.address(), "USDC", 700 * USDC)
+    place.watch()
+    block = place.network.watched_block or 0
+    place.deposit(place.address(), "USDC", 5 * USDC)
+    sweeps_demand(asset_id=place.asset_id("USDC"), units=700 * USDC)
+    place.finish()
+    assert OutboundTransaction.objects.filter(booked_at__isnull=False, block_number__gt=block).count() == 2
+    Scan.objects.update(next_block=block + 1)
+    reserves_check()
+    for code in ("USDC", "ETH"):
+        row = ReservesSnapshot.objects.get(asset_id=place.asset_id(code))
+        assert (row.verdict, row.mismatch_units, row.block_number) == ("matched", 0, block)
 
 
 def test_two_looks_at_once_are_one(place: Place) -> None:
