@@ -3,6 +3,7 @@
 from apps.core import work
 from apps.deposits import kinds
 from apps.deposits.backfill import deposits_backfill
+from apps.deposits.debts import debts_collect
 from apps.deposits.monitor import monitor_check
 from apps.deposits.services import deposits_ready, reorgs_follow
 from apps.deposits.sweep_planning import sweeps_plan
@@ -27,6 +28,7 @@ def deposits_pull_forward() -> None:
 @task("deposits.reorgs", queue="default")
 def deposits_reorgs() -> None:
     reorgs_follow()
+    debts_collect()
 
 
 @task("deposits.sweep_plan", queue="chain")

@@ -1,4 +1,5 @@
-"""What people owe after the chain took back what they had spent: paid by later credits, or written off.
+"""What people owe after the chain took back what they had spent: paid by later credits and what becomes free, or
+written off.
 
 Per person and asset the ledger's `owed` account and the `owed_units` of the person's deposits say the same.
 """
@@ -8,16 +9,26 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Q
 
 from apps.accounts.models import User
 from apps.accounts.services import user_unfreeze
 from apps.core import bulk
+from apps.core.failpoints import reach
 from apps.deposits.domain import FREEZE_REASON
 from apps.deposits.models import Deposit
-from apps.ledger.domain import AccountKey, AccountKind
+from apps.ledger.domain import AccountKey, AccountKind, JournalDraft, Posting
 from apps.ledger.models import Account
+from apps.ledger.services import accounts_open, balances_lock, journals_post
+
+REPAID_KIND = "debt_repaid"
+
+_PAYABLE = """
+SELECT DISTINCT debt.owner_id FROM ledger_account AS debt JOIN ledger_account AS available
+    ON available.kind = 'available' AND available.owner_id = debt.owner_id AND available.asset_id = debt.asset_id
+WHERE debt.kind = 'owed' AND debt.balance_units < 0 AND available.balance_units > 0
+"""
 
 
 @dataclass
@@ -124,3 +135,42 @@ def people_free(user_ids: Iterable[UUID]) -> None:
     for user_id in ids:
         if user_id not in owing:
             user_unfreeze(user_id=user_id, reason="Nothing is owed any more.")
+
+
+def debts_collect() -> int:
+    """Take what people owe from what they have of the same asset: a hold that was given back, most of all.
+
+    Returns how many debts were paid on. Asked for every few seconds; finds nothing as a rule. A frozen person can
+    spend nothing meanwhile, so that nothing is lost by the wait.
+    """
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute(_PAYABLE)
+            people = [row[0] for row in cursor.fetchall()]
+        rows = rows_lock("owed_units > 0", Q(owed_units__gt=0), people) if people else []
+        if not rows:
+            return 0
+        keys = {Debts.key(row) for row in rows}
+        keys |= {AccountKey(AccountKind.AVAILABLE, key.asset_id, key.owner_id) for key in keys}
+        accounts = accounts_open(keys=keys)
+        left = balances_lock(account_ids=list(accounts.values()))
+        drafts, paid = [], []
+        for row in rows:
+            owed = Debts.key(row)
+            available = accounts[AccountKey(AccountKind.AVAILABLE, owed.asset_id, owed.owner_id)]
+            units = min(left[available], row.owed_units)
+            if units <= 0:
+                continue
+            left[available] -= units
+            # What is owed of a sighting only ever falls: the name is used once.
+            reference = f"deposit:{row.pk}:repaid:{row.sighting}:{row.owed_units}"
+            postings = (Posting(available, -units), Posting(accounts[owed], units))
+            drafts.append(JournalDraft(REPAID_KIND, reference, postings))
+            row.owed_units -= units
+            paid.append(row)
+        journals_post(drafts=drafts)
+        if paid:
+            owed_write(paid)
+            people_free({row.user_id for row in paid})
+        reach("deposits.debts.before_commit")
+    return len(paid)

@@ -44,6 +44,7 @@ NOT_HERE = {
     "sandbox.faucet.sent": "the sandbox's own command (tests/sandbox/test_faucet.py)",
     "sandbox.faucet.after_mint": "the sandbox's own command (tests/sandbox/test_faucet.py)",
     "sandbox.faucet.after_credit": "the sandbox's own command (tests/sandbox/test_faucet.py)",
+    "deposits.debts.before_commit": "nobody owes anything (tests/deposits/test_reorgs.py)",
     "deposits.hand.before_commit": "an operator's click (tests/deposits/test_kills.py)",
     "plans.price.collection_awaited": "no plan here waits for a sweep (tests/deposits/test_sweep_kills.py)",
     **dict.fromkeys(

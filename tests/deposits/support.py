@@ -120,18 +120,20 @@ class Bank:
         return sum(int(one.units) for one in Holding.objects.filter(asset=self.usdc))
 
     def spend(self, person: User, units: int, *, kind: str = "purchase") -> str:
-        """The person's available money goes elsewhere, as a purchase books it (hold, then settle)."""
+        """The person's available money goes elsewhere, as a purchase books it (hold, then settle); back, if below 0."""
         held, available = (
             AccountKey(k, self.usdc.pk, person.pk) for k in (AccountKind.HELD, AccountKind.AVAILABLE)
         )
         fees = AccountKey(AccountKind.FEES, self.usdc.pk)
         accounts = accounts_open(keys=[held, available, fees])
         name = f"slot:{next(self.count)}"
-        hold = [Posting(accounts[available], -units), Posting(accounts[held], units)]
-        settle = [Posting(accounts[held], -units), Posting(accounts[fees], units)]
-        journals_post(
-            drafts=[JournalDraft("hold", f"{name}:hold", hold), JournalDraft(kind, f"{name}:settle", settle)]
+        hold = JournalDraft(
+            "hold", f"{name}:hold", [Posting(accounts[available], -units), Posting(accounts[held], units)]
         )
+        settle = JournalDraft(
+            kind, f"{name}:settle", [Posting(accounts[held], -units), Posting(accounts[fees], units)]
+        )
+        journals_post(drafts=[hold, settle] if units > 0 else [settle, hold])
         return f"{name}:settle"
 
 

@@ -7,7 +7,9 @@ from apps.accounts.models import User
 from apps.accounts.services import user_freeze
 from apps.chain.models import Network
 from apps.core import clock
+from apps.core.invariants import run_all
 from apps.deposits.crediting import deposits_credit
+from apps.deposits.debts import debts_collect
 from apps.deposits.models import Deposit, Holding
 from apps.deposits.services import deposits_orphan, reorgs_follow
 from apps.events.models import Event
@@ -108,6 +110,33 @@ def test_replaced_by_another_transaction_the_other_one_pays_the_debt(bank: Bank)
     assert bank.platform() == -30 * USDC == -bank.held()
     ann.refresh_from_db()
     assert ann.frozen_at is None
+
+
+def test_what_becomes_free_later_pays_the_debt(bank: Bank) -> None:
+    """A hold that is given back: part of the debt first, then the rest, and never more."""
+    ann = bank.person()
+    bank.credited(ann, 5 * USDC, number=2)
+    bank.spend(ann, 5 * USDC)
+    row = bank.credited(ann, 25 * USDC)
+    bank.spend(ann, 20 * USDC)
+    bank.blocks(4, 9, chain="b")
+    deposits_orphan(bank.network.pk)
+    assert debts_collect() == 0
+    # when
+    bank.spend(ann, -8 * USDC, kind="release")
+    assert [debts_collect(), debts_collect()] == [1, 0]
+    # then
+    assert (bank.read(row).state, bank.read(row).owed_units) == ("frozen", 12 * USDC)
+    assert (bank.balance(ann), owed(bank, ann)) == (0, 12 * USDC)
+    ann.refresh_from_db()
+    assert ann.frozen_at is not None
+    bank.spend(ann, -15 * USDC, kind="release")
+    assert debts_collect() == 1
+    assert (bank.read(row).state, bank.balance(ann), owed(bank, ann)) == ("reversed", 3 * USDC, 0)
+    ann.refresh_from_db()
+    assert ann.frozen_at is None
+    assert Journal.objects.filter(kind="debt_repaid").count() == 2
+    assert [line for v in run_all() if v.name.startswith("deposits.") for line in v.violations] == []
 
 
 def test_who_is_frozen_for_another_reason_stays_frozen(bank: Bank) -> None:
