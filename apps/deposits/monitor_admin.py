@@ -26,7 +26,8 @@ class _Kept(ModelAdmin):  # type: ignore[misc]
 @admin.register(Scan)
 class ScanAdmin(_Kept):
     list_display = (
-        "network", "next_block", "next_final_block", "read_by", "read_again_by", "scanned_at", "stalled_at", "last_error",
+        "network", "next_block", "next_final_block", "read_by", "read_again_by", "scanned_at", "stalled_at",
+        "last_error",
     )  # fmt: skip
     list_select_related = ("network", "read_by", "read_again_by")
     exclude = ("lease_token",)

@@ -14,8 +14,9 @@ from apps.core import clock, doorbell
 from apps.core.errors import DomainError, NotFound, Retryable
 from apps.core.failpoints import reach
 from apps.core.work import Claim
+from apps.deposits.cursor import HALTED_SECONDS, interval
 from apps.deposits.models import Rescan
-from apps.deposits.scanning import HALTED_SECONDS, Part, Smaller, interval, part_held, part_read, sightings_of
+from apps.deposits.reading import Part, Smaller, part_held, part_read, sightings_of
 from apps.deposits.services import sightings_record
 
 logger = logging.getLogger(__name__)

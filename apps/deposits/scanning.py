@@ -7,34 +7,25 @@ what stood above is taken back. Cursor and sightings are one commit. What no nod
 """
 
 import logging
-from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 from uuid import UUID
 
-from django.db import connection
 from django.db.models import F
 from django.db.models.functions import Now
 
 from apps.chain.models import Block, Network
-from apps.chain.services import AnswerTooLarge, HeldBlock, Reading, movements_read, traces_offered
+from apps.chain.services import traces_offered
 from apps.core import clock
-from apps.core.errors import Retryable
 from apps.core.failpoints import reach
 from apps.core.work import Claim
-from apps.deposits.domain import DepositKind, Sighting
-from apps.deposits.models import Paced, Rescan, Scan
-from apps.deposits.services import deposits_orphan, sightings_record
-from apps.deposits.windows import Window
+from apps.deposits.cursor import HALTED_SECONDS, interval, scan_place
+from apps.deposits.models import Scan
+from apps.deposits.reading import Part, Smaller, blocks_held, paced_save, part_held, part_read, sightings_of
+from apps.deposits.services import sightings_record
 
 logger = logging.getLogger(__name__)
-
-# So many blocks are asked for one by one, by hash: exact, and cheap enough when there are few.
-BY_HASH = 16
 # A scanner this far behind says how it gets on.
 BEHIND = 100
-HALTED_SECONDS = 10.0
 # Headers are kept from a place that moves in steps, so that not every block writes the network's row.
 KEEP_STEP = 32
 
@@ -44,22 +35,6 @@ SCAN_BELL = "deposits.scan"
 
 class Moved(Exception):
     """The held chain changed while blocks were read: what was read is let go, and looked at again."""
-
-
-class Smaller(Exception):
-    """Too much was asked for at once; the window is smaller now."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Blocks to read in one go, and how."""
-
-    blocks: list[HeldBlock]
-    by_hash: bool
-
-    @property
-    def last(self) -> HeldBlock:
-        return self.blocks[-1]
 
 
 def scans_ensure() -> int:
@@ -76,7 +51,7 @@ def network_scan(claim: Claim[Scan]) -> None:
         with claim.locked():
             claim.wait(claim.ids, seconds=HALTED_SECONDS if network.halted_at else interval(network))
         return
-    if not _placed(claim):
+    if not scan_place(claim):
         return
     scan.refresh_from_db()
     reach("deposits.scan.before_rpc")
@@ -92,128 +67,6 @@ def network_scan(claim: Claim[Scan]) -> None:
     except Smaller:
         stuck = False
     _release(claim, stuck=stuck, pokes=scan.pokes)
-
-
-def interval(network: Network) -> float:
-    """Seconds between two looks at a network that has nothing new."""
-    return max(0.5, network.block_time_seconds / 2)
-
-
-# The cursor's place on the held chain
-
-
-def _placed(claim: Claim[Scan]) -> bool:
-    """Bring the cursor onto the held chain; False when the claim was given back instead."""
-    with claim.locked() as rows:
-        if not rows:
-            return False
-        scan = rows[0]
-        network = Network.objects.get(pk=scan.network_id)
-        if scan.next_block is None:
-            _begin(scan)
-        elif (network.watched_block or 0) < scan.next_block - 1:
-            # After a fork or a halt the chain is being built up again: not high enough to be compared.
-            claim.wait(claim.ids, seconds=interval(network))
-            return False
-        else:
-            _follow(scan, network)
-        reach("deposits.scan.placed")
-    return True
-
-
-def _begin(scan: Scan) -> None:
-    """On a network that was never read: from the oldest block that is held. Addresses are younger than that."""
-    oldest = _oldest(scan.network_id)
-    if oldest is not None:
-        _move(scan, oldest, final=oldest.number + 1)
-
-
-def _follow(scan: Scan, network: Network) -> None:
-    """Go back to where the cursor's chain and the held one part, and take back what stood above."""
-    number = (scan.next_block or 0) - 1
-    held = _held(network.pk, number, number)
-    if held and held[0].hash == scan.block_hash:
-        return
-    oldest = _oldest(network.pk)
-    if oldest is None:
-        return
-    if not held:
-        first = min(number, scan.next_final_block or number)
-        # Headers went before they were read. It should not happen; what was skipped is read as a range of its own.
-        logger.error(
-            "monitor lost headers", extra={"network": network.name, "from": number, "to": oldest.number}
-        )
-        Rescan.objects.create(
-            network=network,
-            from_block=first,
-            to_block=max(first, oldest.number),
-            next_block=first,
-            reason="headers were lost before they were read",
-        )
-        _move(scan, oldest, final=oldest.number + 1)
-        return
-    ancestor = _ancestor(network.pk, scan.block_hash) or oldest
-    logger.warning(
-        "monitor goes back", extra={"network": network.name, "from": number, "ancestor": ancestor.number}
-    )
-    _move(scan, ancestor, final=min(scan.next_final_block or 0, ancestor.number + 1))
-    count = deposits_orphan(network.pk)
-    if count:
-        logger.warning("deposits taken back", extra={"network": network.name, "deposits": count})
-    reach("deposits.rewind.before_commit")
-
-
-def _move(scan: Scan, block: HeldBlock, *, final: int) -> None:
-    scan.next_block, scan.block_hash, scan.next_final_block = block.number + 1, block.hash, final
-    scan.save(update_fields=["next_block", "block_hash", "next_final_block"])
-
-
-def _oldest(network_id: UUID) -> HeldBlock | None:
-    row = (
-        Block.objects.filter(network_id=network_id, orphaned_at__isnull=True)
-        .order_by("number")
-        .values_list("number", "hash", "timestamp")
-        .first()
-    )
-    return HeldBlock(*row) if row else None
-
-
-def _ancestor(network_id: UUID, block_hash: str) -> HeldBlock | None:
-    """The first block below `block_hash`, by its parents as we hold them, that is on the held chain."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "WITH RECURSIVE line AS ("
-            " SELECT number, hash, parent_hash, timestamp, orphaned_at FROM chain_block"
-            " WHERE network_id = %(network)s AND hash = %(hash)s"
-            " UNION ALL SELECT block.number, block.hash, block.parent_hash, block.timestamp, block.orphaned_at"
-            " FROM line JOIN chain_block AS block"
-            " ON block.network_id = %(network)s AND block.hash = line.parent_hash"
-            " WHERE line.orphaned_at IS NOT NULL)"
-            " SELECT number, hash, timestamp FROM line WHERE orphaned_at IS NULL",
-            {"network": network_id, "hash": block_hash},
-        )
-        row = cursor.fetchone()
-    return HeldBlock(*row) if row else None
-
-
-def _held(network_id: UUID, first: int, last: int) -> list[HeldBlock]:
-    """Canonical blocks that we hold from `first` on, without a gap; empty when `first` is not held."""
-    rows = (
-        Block.objects.filter(
-            network_id=network_id, number__gte=first, number__lte=last, orphaned_at__isnull=True
-        )
-        .order_by("number")
-        .values_list("number", "hash", "timestamp", "parent_hash")
-    )
-    found: list[HeldBlock] = []
-    for number, block_hash, timestamp, parent_hash in rows:
-        if number != first + len(found) or (found and parent_hash != found[-1].hash):
-            break
-        found.append(HeldBlock(number, block_hash, timestamp))
-    return found
-
-
-# Reading
 
 
 def _head_read(claim: Claim[Scan], scan: Scan) -> None:
@@ -237,7 +90,7 @@ def _head_read(claim: Claim[Scan], scan: Scan) -> None:
         scan.next_block, scan.block_hash = part.last.number + 1, part.last.hash
         scan.read_by_id = reading.endpoint_id
         _reader_keep(scan, part.blocks[0].number, reading.endpoint_id)
-        _save(scan, "next_block", "block_hash", "read_by", "first_readers")
+        paced_save(scan, "next_block", "block_hash", "read_by", "first_readers")
         _headers_hold(scan, network)
         reach("deposits.scan.before_commit")
     reach("deposits.scan.after_commit")
@@ -277,7 +130,7 @@ def _final_read(claim: Claim[Scan], scan: Scan) -> None:
             raise Moved
         found = sightings_record(network.pk, sightings_of(part, reading))
         scan.next_final_block, scan.read_again_by_id = part.last.number + 1, reading.endpoint_id
-        _save(scan, "next_final_block", "read_again_by")
+        paced_save(scan, "next_final_block", "read_again_by")
         reach("deposits.final.before_commit")
     reach("deposits.final.after_commit")
     if found:
@@ -314,110 +167,14 @@ def _reader(scan: Scan, number: int) -> tuple[UUID | None, int]:
     return reader, until
 
 
-def part_held(paced: Paced, network: Network, *, first: int, last: int) -> Part | None:
-    """The next blocks to read of those that are held, none above `last`; None when there is nothing to read.
-
-    Blocks that may still change, and few blocks, are read by hash; many final ones as a range.
-    """
-    final = network.final_block if network.final_block is not None else -1
-    far = first + BY_HASH <= min(final, last)
-    last = (
-        min(last, final, first + paced.window - 1)
-        if far
-        else min(last, first + min(BY_HASH, paced.window) - 1)
-    )
-    blocks = _held(network.pk, first, last) if first <= last else []
-    return Part(blocks, by_hash=len(blocks) <= BY_HASH) if blocks else None
-
-
-def part_read(
-    claim: Claim[Any],
-    paced: Paced,
-    part: Part,
-    *,
-    network_id: UUID,
-    traced: bool | None,
-    whole: bool = True,
-    final: bool = False,
-    avoid: UUID | None = None,
-) -> Reading:
-    """What the nodes show of `part`; learns from the answer how much to ask for next time.
-
-    Raises `Retryable` when nothing may be concluded, `Smaller` to be asked again. Internal transfers must be there
-    for final blocks; for others they are taken where the endpoint offers them.
-    """
-    window = Window(paced.window, paced.window_refused, paced.window_calm)
-    asked = len(part.blocks)
-    try:
-        reading = movements_read(
-            network_id=network_id,
-            blocks=part.blocks,
-            match=addresses_match,
-            by_hash=part.by_hash,
-            whole=whole,
-            traced=bool(traced),
-            traces_required=final,
-            avoid=avoid,
-        )
-    except AnswerTooLarge as error:
-        _window_set(claim, paced, window.too_much(asked=asked, hint=error.blocks))
-        raise Smaller(str(error)) from None
-    except Retryable:
-        _window_set(claim, paced, window.failed(asked=asked))
-        raise
-    learned = window.answered(asked=asked, logs=reading.logs, seconds=reading.seconds)
-    paced.window, paced.window_refused, paced.window_calm = learned.blocks, learned.refused, learned.calm
-    return reading
-
-
-def addresses_match(addresses: Collection[str]) -> set[str]:
-    """Which of these are deposit addresses: one indexed query, however many addresses there are."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT address FROM deposits_depositaddress WHERE address = ANY(%s::varchar[])",
-            [list(addresses)],
-        )
-        return {row[0] for row in cursor.fetchall()}
-
-
-def sightings_of(part: Part, reading: Reading) -> list[Sighting]:
-    times = {block.hash: datetime.fromtimestamp(block.timestamp, UTC) for block in part.blocks}
-    return [
-        Sighting(
-            address=one.address,
-            kind=DepositKind(one.kind),
-            contract=one.contract,
-            transaction_hash=one.transaction_hash,
-            position=one.position,
-            sender=one.sender,
-            amount_units=one.amount_units,
-            block_number=one.block_number,
-            block_hash=one.block_hash,
-            block_time=times[one.block_hash],
-        )
-        for one in reading.movements
-    ]
-
-
 def _still(network_id: UUID, part: Part) -> bool:
     """Whether the part is still on the held chain; one that goes right after this is noticed at the next step."""
     return Block.objects.filter(network_id=network_id, hash=part.last.hash, orphaned_at__isnull=True).exists()
 
 
-def _save(paced: Paced, *fields: str) -> None:
-    paced.save(update_fields=[*fields, "window", "window_refused", "window_calm"])
-
-
-def _window_set(claim: Claim[Any], paced: Paced, window: Window) -> None:
-    with claim.locked() as rows:
-        if rows:
-            paced.window, paced.window_refused, paced.window_calm = window.blocks, window.refused, window.calm
-            _save(paced)
-
-
 def _traces_find_out(claim: Claim[Scan], scan: Scan) -> None:
     """Ask the nodes once whether they offer traces; as long as they do not say, it is asked again."""
-    block = _held(scan.network_id, (scan.next_block or 0) - 1, (scan.next_block or 0) - 1)
+    block = blocks_held(scan.network_id, (scan.next_block or 0) - 1, (scan.next_block or 0) - 1)
     offered = traces_offered(network_id=scan.network_id, block=block[0]) if block else None
     if offered is None:
         return

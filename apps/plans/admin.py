@@ -18,7 +18,7 @@ from apps.plans import services
 from apps.plans.explain import slot_why
 from apps.plans.models import Batch, Plan, Slot
 from apps.plans.rules import rule_of
-from apps.plans.schedule import describe
+from apps.plans.schedule_text import describe
 from apps.plans.selectors import SlotRecord
 from apps.providers.models import Market
 

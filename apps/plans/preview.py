@@ -15,7 +15,8 @@ from apps.ledger.selectors import balances_for_owner
 from apps.plans import terms
 from apps.plans.models import Plan, PlanState
 from apps.plans.rules import rule_of
-from apps.plans.schedule import Kind, describe
+from apps.plans.schedule import Kind
+from apps.plans.schedule_text import describe
 from apps.plans.zones import zone_get
 
 # How many runs the runway looks at; `Preview.outlasts` says when it might go on beyond them.

@@ -30,7 +30,7 @@ from zoneinfo import ZoneInfo
 from apps.plans.cron import LAST_YEAR, CronPattern, cron_parse
 from apps.plans.zones import DAY, ScheduleError, instant_at, skipped_days, zone_get
 
-__all__ = ["Kind", "Occurrence", "ScheduleError", "ScheduleRule", "Tail", "describe"]
+__all__ = ["Kind", "Occurrence", "ScheduleError", "ScheduleRule", "Tail"]
 
 FIRST_ANCHOR: Final = datetime(1970, 1, 2, tzinfo=UTC)
 LAST_ANCHOR: Final = datetime(3000, 1, 1, tzinfo=UTC)
@@ -372,30 +372,6 @@ class ScheduleRule:
             last.append(instant)
             count += 1
         return Tail(count, tuple(last))
-
-
-def describe(rule: ScheduleRule) -> str:
-    """The rule in a person's words: "every day at 09:00 Europe/Berlin"."""
-    if rule.kind is Kind.CRON:
-        return f"at cron {' '.join(rule.cron.split())} {rule.zone}"
-    unit = {Kind.HOURLY: "hour", Kind.DAILY: "day", Kind.WEEKLY: "week", Kind.MONTHLY: "month"}[rule.kind]
-    every = f"every {unit}" if rule.interval == 1 else f"every {rule.interval} {unit}s"
-    if rule.kind is Kind.HOURLY:
-        return every
-    origin = rule.anchor.astimezone(zone_get(rule.zone)).date()
-    on = ""
-    if rule.kind is Kind.WEEKLY:
-        names = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-        wanted = [names[day - 1] for day in rule.weekdays] or [names[origin.weekday()]]
-        on = " on " + (", ".join(wanted[:-1]) + " and " if wanted[1:] else "") + wanted[-1]
-    elif rule.kind is Kind.MONTHLY:
-        day = rule.day or origin.day
-        on = f" on the {day}{_suffix(day)}" + (" (or the month's last day)" if day > 28 else "")
-    return f"{every}{on} at {rule.at or time.min:%H:%M} {rule.zone}"
-
-
-def _suffix(day: int) -> str:
-    return "th" if day in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(day % 10, "th")
 
 
 def _time_parse(text: object) -> time:

@@ -3,7 +3,8 @@
 The books are read in one REPEATABLE READ snapshot, which also says up to which block the watcher has looked
 (`Network.watched_block`) and the pools have recorded; balances are then read on chain at exactly that block. What
 lies in between is known: transactions mined up to that block whose effects or gas are not booked yet, arrivals
-that are not credited yet, and what is booked and happened after that block. Anything else is a difference. Deposit addresses are one line together: a pool.
+that are not credited yet, and what is booked and happened after that block. Anything else is a difference. Deposit
+addresses are one line together: a pool.
 """
 
 from collections import defaultdict

@@ -327,7 +327,7 @@ def raw_read(url: str, first: int, last: int, *, decode: bool) -> None:
     import orjson
     import requests
 
-    from apps.chain.logs import TRANSFER
+    from apps.chain.looking import TRANSFER
 
     with requests.Session() as session:
         for start in range(first, last + 1, WINDOW):
@@ -345,7 +345,7 @@ def raw_read(url: str, first: int, last: int, *, decode: bool) -> None:
 def web3_read(url: str, first: int, last: int) -> None:
     from web3 import HTTPProvider, Web3
 
-    from apps.chain.logs import TRANSFER
+    from apps.chain.looking import TRANSFER
 
     client = Web3(HTTPProvider(url))
     event = client.eth.contract(abi=_ABI).events.Transfer()

@@ -20,7 +20,7 @@ from rich.table import Table
 from tests.support.stack import Stack, stack_open
 
 if TYPE_CHECKING:
-    from tests.chaos.cases import Case
+    from tests.chaos.case import Case
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

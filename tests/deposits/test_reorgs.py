@@ -133,10 +133,10 @@ def test_what_becomes_free_later_pays_the_debt(bank: Bank) -> None:
     bank.spend(ann, -15 * USDC, kind="release")
     assert debts_collect() == 1
     assert (bank.read(row).state, bank.balance(ann), owed(bank, ann)) == ("reversed", 3 * USDC, 0)
-    ann.refresh_from_db()
-    assert ann.frozen_at is None
     assert Journal.objects.filter(kind="debt_repaid").count() == 2
     assert [line for v in run_all() if v.name.startswith("deposits.") for line in v.violations] == []
+    ann.refresh_from_db()
+    assert ann.frozen_at is None
 
 
 def test_who_is_frozen_for_another_reason_stays_frozen(bank: Bank) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from apps.accounts.models import User
 from apps.chain import kinds as chain_kinds
-from apps.core import clock, work
+from apps.core import clock, invariants, work
 from apps.ledger.domain import AccountKey, AccountKind
 from apps.ledger.models import Account
 from apps.plans import kinds
@@ -15,7 +15,7 @@ from apps.plans.models import Plan, Slot
 from apps.sandbox.market import Market as MarketMaker
 from apps.sandbox.runtime.anvil import Anvil
 from apps.sandbox.seed import Seeded
-from apps.treasury.services import credit_by_hand
+from apps.treasury.services import credit_by_hand, gas_book
 
 USDC = 10**6
 STEPS: tuple[work.Work[Any], ...] = (
@@ -120,3 +120,11 @@ def in_hours(hours: float, start: datetime | None = None) -> datetime:
 
 
 __all__ = ["STEPS", "USDC", "AccountKey", "AccountKind", "Platform", "in_hours", "outcomes"]
+
+
+def books_hold() -> None:
+    """All gas booked, every invariant holds."""
+    while gas_book().booked:
+        pass
+    broken = {v.name: v.violations for v in invariants.run_all() if not v.holds}
+    assert broken == {}

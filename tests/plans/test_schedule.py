@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from apps.plans.schedule import Kind, ScheduleError, ScheduleRule, describe
+from apps.plans.schedule import Kind, ScheduleError, ScheduleRule
+from apps.plans.schedule_text import describe
 from apps.plans.zones import skipped_days, zone_get, zone_names
 from tests.plans.walk import ODD_TIMES, clock_changes, fired, instant_of, walk
 

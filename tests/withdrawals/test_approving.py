@@ -13,7 +13,7 @@ from apps.ledger.domain import AccountKind
 from apps.withdrawals import services
 from apps.withdrawals.kinds import CHECK_WORK
 from apps.withdrawals.models import Withdrawal, WithdrawalApproval, WithdrawalRule
-from tests.withdrawals.api.test_withdrawals import Codes
+from tests.withdrawals.api.test_confirming import Codes
 from tests.withdrawals.support import Desk, books_hold, journals, topics
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -2,7 +2,7 @@
 
 from apps.chain.domain import Call, CallReverted, Header, HeldBlock, Movement, Reading
 from apps.chain.errors import AnswerTooLarge
-from apps.chain.logs import blocks_read, movements_read, traces_offered
+from apps.chain.logs import blocks_read, movements_read
 from apps.chain.services.booking import transactions_book
 from apps.chain.services.evidence import BalanceAsk, balances_read, receipts_read
 from apps.chain.services.networks import (
@@ -40,6 +40,7 @@ from apps.chain.services.wallets import (
     wallet_create,
     wallet_import,
 )
+from apps.chain.tracing import traces_offered
 
 __all__ = [
     "AnswerTooLarge", "BalanceAsk", "Call", "CallReverted", "Header", "HeldBlock", "Intent", "Movement", "Reading",

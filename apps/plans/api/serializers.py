@@ -16,7 +16,8 @@ from apps.plans.missed import MissedPolicy
 from apps.plans.models import Batch, Plan, PlanState, Slot, SlotState
 from apps.plans.preview import Preview, Run
 from apps.plans.rules import rule_of
-from apps.plans.schedule import Kind, describe
+from apps.plans.schedule import Kind
+from apps.plans.schedule_text import describe
 from apps.plans.selectors import JournalReference, PlanProgress, SlotRecord, price_units
 from apps.providers.models import Market
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from apps.accounts.services import user_create
-from apps.chain import logs
+from apps.chain import tracing
 from apps.chain.models import Network, NetworkWatch, RpcEndpoint, Token
 from apps.core import clock, work
 from apps.deposits.kinds import RESCAN, SCAN
@@ -117,7 +117,7 @@ class Monitor:
 
 @pytest.fixture
 def monitor(chain: Chain, token: Token, deployment: Deployment) -> Monitor:
-    logs._tracing.clear()
+    tracing._tracing.clear()
     made = Monitor(chain, token, deployment.accounts, deployment.deployer)
     scans_ensure()
     made.scan()

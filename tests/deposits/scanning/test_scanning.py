@@ -99,9 +99,9 @@ def test_both_ways_of_tracing_number_internal_transfers_alike(monitor: Monitor) 
     monitor.scan()
     before = [(row.transaction_hash, row.kind, row.position) for row in monitor.deposits()]
 
-    from apps.chain import logs
+    from apps.chain import tracing
 
-    logs._tracing.update(dict.fromkeys(logs._tracing, "debug_traceBlockByHash"))
+    tracing._tracing.update(dict.fromkeys(tracing._tracing, "debug_traceBlockByHash"))
     monitor.fill(4)
     monitor.scan()
     assert monitor.read_all()
@@ -110,9 +110,9 @@ def test_both_ways_of_tracing_number_internal_transfers_alike(monitor: Monitor) 
 
 
 def test_a_node_without_traces_is_found_out_once(monitor: Monitor) -> None:
-    from apps.chain import logs
+    from apps.chain import tracing
 
-    logs._tracing.clear()
+    tracing._tracing.clear()
     Scan.objects.update(traces=None)
     monitor.chain.proxy.fault("traces_none")
     monitor.fill(2)

@@ -11,7 +11,7 @@ from apps.events.models import Event
 from apps.withdrawals.models import WithdrawalDestination
 from tests.core.api.support import problem, user_with_key
 from tests.withdrawals.api.conftest import OURS, OUTSIDE, TOKEN, Office, everything
-from tests.withdrawals.api.test_withdrawals import BAD_DESTINATION
+from tests.withdrawals.api.test_refusals import BAD_DESTINATION
 
 pytestmark = pytest.mark.django_db(transaction=True)
 URL = "/api/v1/withdrawal-destinations"
