@@ -1,9 +1,11 @@
 """What every test needs from the database."""
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from django.contrib.auth.signals import user_logged_in
 from django.db.backends.postgresql.operations import DatabaseOperations
 
 
@@ -22,6 +24,25 @@ def flush_of_append_only_tables() -> Iterator[None]:
     DatabaseOperations.execute_sql_flush = flush_past_triggers  # type: ignore[method-assign,assignment]
     yield
     DatabaseOperations.execute_sql_flush = flush  # type: ignore[method-assign]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def force_login_stands_for_both_factors() -> Iterator[None]:
+    """`client.force_login` is somebody who is signed in, second factor and all.
+
+    Only that: a request of its own, which no sign-in page is, has no path.
+    """
+
+    def shown(request: Any, **_: Any) -> None:
+        if not request.path:
+            # Late: at the time when this file is read, Django is not set up.
+            from apps.accounts.adminsite.signing_in import SHOWN
+
+            request.session[SHOWN] = int(time.time())
+
+    user_logged_in.connect(shown, dispatch_uid="tests.force_login")
+    yield
+    user_logged_in.disconnect(dispatch_uid="tests.force_login")
 
 
 @pytest.fixture(autouse=True)

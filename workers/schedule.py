@@ -22,6 +22,10 @@ _EVERY: dict[str, timedelta] = {
     "core.partitions": timedelta(hours=1),
     "core.idempotency_purge": timedelta(hours=1),
     "accounts.sessions_purge": timedelta(minutes=10),
+    # What was recorded stands in the chain after seconds.
+    "accounts.audit_seal": timedelta(seconds=2),
+    # One walk along the whole chain a day, in parts: each look goes on with it, or sees that none is due.
+    "accounts.audit_check": timedelta(minutes=5),
     "operations.invariants": timedelta(minutes=15),
 }
 

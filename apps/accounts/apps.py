@@ -1,4 +1,5 @@
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
+from django.db.models.signals import post_migrate
 
 
 class AccountsConfig(AppConfig):
@@ -14,3 +15,10 @@ class AccountsConfig(AppConfig):
         counts.install()
         facts.connect()
         second_factor.install(AllauthSecondFactor())
+        from apps.accounts import invariants, roles  # noqa: F401 — importing registers the invariants
+        from apps.accounts.audit.guards import partition_guards
+        from apps.core import partitions
+        partitions.register("accounts_auditrecord", on_create=partition_guards)
+        # After the last app: by then every permission exists.
+        last = [config for config in apps.get_app_configs() if config.models_module is not None][-1]
+        post_migrate.connect(roles.after_migrate, sender=last, dispatch_uid="accounts.roles")

@@ -6,12 +6,15 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models.functions import Lower
 
+from apps.accounts.audit.models import AuditCheck, AuditPending, AuditRecord, AuditSeal
 from apps.accounts.managers import UserManager, email_normalise
 from apps.accounts.tokens.models import RefreshToken, Session
 from apps.core import clock
 from apps.core.ids import uuid7
 
-__all__ = ["ApiKey", "RefreshToken", "Session", "User"]
+__all__ = [
+    "ApiKey", "AuditCheck", "AuditPending", "AuditRecord", "AuditSeal", "RefreshToken", "Session", "User",
+]  # fmt: skip
 
 
 class User(AbstractBaseUser, PermissionsMixin):
@@ -42,6 +45,10 @@ class User(AbstractBaseUser, PermissionsMixin):
             ),
         ]
         indexes = [models.Index(fields=["created_at", "id"], name="accounts_user_created")]
+        permissions = [
+            ("freeze_user", "Can freeze and unfreeze people"),
+            ("grant_role", "Can give and take roles"),
+        ]
 
     def __str__(self) -> str:
         return self.email
@@ -63,6 +70,8 @@ class ApiKey(models.Model):
     prefix = models.CharField(max_length=12, editable=False)
     secret_hash = models.CharField(max_length=64, editable=False)
     scopes = ArrayField(models.CharField(max_length=32))
+    # From where it may be used, as CIDR; empty: from anywhere.
+    networks = ArrayField(models.CharField(max_length=43), default=list, db_default=[], blank=True)
     created_at = models.DateTimeField(default=clock.now, editable=False)
     # To the minute: written at most once a minute, so that a busy key does not turn every read into a write.
     last_used_at = models.DateTimeField(null=True, blank=True, editable=False)

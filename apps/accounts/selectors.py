@@ -1,25 +1,30 @@
 """Reads: who a key belongs to, and what keys a person has."""
 
 import hmac
+import logging
 from functools import cache
 from typing import Any
 from uuid import UUID
 
 from django.db import connection
 
-from apps.accounts.domain import token_parse
+from apps.accounts.domain import networks_contain, token_parse
 from apps.accounts.managers import email_normalise
 from apps.accounts.models import ApiKey, User
 from apps.core import clock
 from apps.core.api.pagination import Page, PageQuery, keyset_page
 from apps.core.errors import NotFound
 
+logger = logging.getLogger(__name__)
+
 # Compared with when no key has the prefix, so that both cases take the same steps.
 _NOBODY = "0" * 64
 
 
-def api_key_authenticate(*, text: str) -> ApiKey | None:
+def api_key_authenticate(*, text: str, address: str | None = None) -> ApiKey | None:
     """The live key with its user, in one query; `None` when it is malformed, unknown, revoked or expired.
+
+    So it is when it has networks and `address`, the client's, is not in them: not even that it exists is told.
 
     Every request asks this, so its SQL is written once, not by the ORM each time. Nothing of it is kept: a key
     that was revoked is refused by the next request.
@@ -32,7 +37,13 @@ def api_key_authenticate(*, text: str) -> ApiKey | None:
     if not hmac.compare_digest(stored, token.secret_hash) or api_key is None:
         return None
     live = api_key.revoked_at is None and (api_key.expires_at is None or api_key.expires_at > clock.now())
-    return api_key if live and api_key.user.is_active else None
+    if not live or not api_key.user.is_active:
+        return None
+    if not networks_contain(api_key.networks, address):
+        # The right secret at the wrong place: somebody has a key that they should not have, or moved house.
+        logger.warning("api key from outside of its networks", extra={"prefix": api_key.prefix, "address": address})
+        return None
+    return api_key
 
 
 def _api_key_by_prefix(prefix: str) -> ApiKey | None:

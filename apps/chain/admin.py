@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import Field, QuerySet, URLField
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
@@ -98,13 +99,17 @@ class NetworkAdmin(ModelAdmin):  # type: ignore[misc]
     @admin.action(description="Halt: sign, send and conclude nothing", permissions=["change"])
     def halt(self, request: HttpRequest, networks: QuerySet[Network]) -> None:
         for network in networks:
-            services.network_halt(network_id=network.pk, reason=f"halted by {request.user}")
+            with transaction.atomic():
+                services.network_halt(network_id=network.pk, reason=f"halted by {request.user}")
+                self.log_change(request, network, "Halted.")
         messages.success(request, "Halted.")
 
     @admin.action(description="Resume with the chain as it is now", permissions=["change"])
     def resume(self, request: HttpRequest, networks: QuerySet[Network]) -> None:
         for network in networks:
-            doubtful = services.network_resume(network_id=network.pk, actor=str(request.user))
+            with transaction.atomic():
+                doubtful = services.network_resume(network_id=network.pk, actor=str(request.user))
+                self.log_change(request, network, f"Resumed; {len(doubtful)} to check.")
             messages.success(request, f"{network} resumed.")
             if doubtful:
                 messages.warning(request, f"{len(doubtful)} final transactions are looked for: see Rechecks.")
@@ -264,22 +269,27 @@ class OutboundTransactionAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]
     def colored_state(self, row: OutboundTransaction) -> str:
         return str(row.state)
 
-    @admin.action(description="Retry what was buried", permissions=["view"])
+    def has_intervene_permission(self, request: HttpRequest) -> bool:
+        """Of its own kind: changing a transaction by form is nobody's."""
+        return bool(request.user.has_perm("chain.change_outboundtransaction"))
+
+    @admin.action(description="Retry what was buried", permissions=["intervene"])
     def retry(self, request: HttpRequest, rows: QuerySet[OutboundTransaction]) -> None:
-        if not request.user.has_perm("chain.change_outboundtransaction"):
-            messages.error(request, "You may look, not act.")
-            return
-        done = sum(services.transaction_retry(transaction_id=row.pk) for row in rows)
+        done = 0
+        for row in rows:
+            with transaction.atomic():
+                if services.transaction_retry(transaction_id=row.pk):
+                    self.log_change(request, row, "Dug up.")
+                    done += 1
         messages.success(request, f"{done} dug up.")
 
-    @admin.action(description="Cancel (by a self-transfer where it was sent)", permissions=["view"])
+    @admin.action(description="Cancel (by a self-transfer where it was sent)", permissions=["intervene"])
     def cancel(self, request: HttpRequest, rows: QuerySet[OutboundTransaction]) -> None:
-        if not request.user.has_perm("chain.change_outboundtransaction"):
-            messages.error(request, "You may look, not act.")
-            return
         for row in rows:
             try:
-                services.transaction_cancel(transaction_id=row.pk)
+                with transaction.atomic():
+                    services.transaction_cancel(transaction_id=row.pk)
+                    self.log_change(request, row, "Given up.")
             except DomainError as error:
                 messages.error(request, f"{row.reference}: {error.detail}")
             else:

@@ -118,9 +118,18 @@ class DepositAdmin(_ReadOnlyAdmin):
             "withdrawn",
         )
 
-    @action(description="Check again, after its token was allowed", permissions=["decide"])  # type: ignore[untyped-decorator]
+    def has_recheck_permission(self, request: HttpRequest) -> bool:
+        """Decides about nothing: whoever says which deposits count may have them looked at again."""
+        return bool(request.user.has_perm("deposits.change_depositrule"))
+
+    @action(description="Check again, after its token was allowed", permissions=["recheck"])  # type: ignore[untyped-decorator]
     def check_again(self, request: HttpRequest, queryset: QuerySet[Deposit]) -> None:
-        count = services.deposits_recheck(deposit_ids=[row.pk for row in queryset])
+        count = 0
+        for row in queryset.order_by("pk"):
+            with transaction.atomic():
+                if services.deposits_recheck(deposit_ids=[row.pk]):
+                    self.log_change(request, row, "Checked again.")
+                    count += 1
         messages.success(request, f"{count} deposits are checked again.")
 
     def _each(

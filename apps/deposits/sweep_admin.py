@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
@@ -45,8 +46,14 @@ class SweepAdmin(ModelAdmin):  # type: ignore[misc]
     @admin.action(description="Try again now", permissions=["retry"])
     def again(self, request: HttpRequest, sweeps: QuerySet[Sweep]) -> None:
         """Dig up what was buried; failed ones are planned anew, without the rest that a failure imposes."""
-        dug = work.retry(SWEEP_WORK, ids=list(sweeps.values_list("pk", flat=True)))
-        planned = sum(sweep_again(sweep_id=pk) for pk in sweeps.values_list("pk", flat=True))
+        dug = planned = 0
+        for sweep in sweeps:
+            with transaction.atomic():
+                out = work.retry(SWEEP_WORK, ids=[sweep.pk])
+                anew = sweep_again(sweep_id=sweep.pk)
+                if out or anew:
+                    self.log_change(request, sweep, "Tried again.")
+            dug, planned = dug + out, planned + anew
         messages.success(request, f"{dug} dug up, {planned} planned anew.")
 
     def has_retry_permission(self, request: HttpRequest) -> bool:

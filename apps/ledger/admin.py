@@ -5,6 +5,7 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.db import transaction
 from django.db.models import OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -150,7 +151,10 @@ class JournalAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]
             return TemplateResponse(request, "admin/ledger/reverse_confirmation.html", context)
         for journal in queryset:
             try:
-                journal_reverse(journal_id=journal.id, reason=f"{reason} (by {request.user.get_username()})")
+                with transaction.atomic():
+                    said = f"{reason} (by {request.user.get_username()})"
+                    reversal_id = journal_reverse(journal_id=journal.id, reason=said)
+                    self.log_change(request, journal, f"Reversed by {reversal_id}: {reason}"[:300])
             except DomainError as error:
                 self.message_user(request, f"{journal.reference}: {error.detail}", messages.ERROR)
             else:

@@ -1,6 +1,10 @@
 """Venues, markets and feeds for operators: switch on and off, see health and prices."""
 
+from collections.abc import Callable
+from typing import Any
+
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin, TabularInline
@@ -8,6 +12,24 @@ from unfold.decorators import display
 
 from apps.providers.models import Market, MarketRoute, PriceFeed, PriceSnapshot, Venue, VenueHealth
 from apps.providers.services import market_enable, venue_enable
+
+
+def _switch(
+    page: Any,
+    request: HttpRequest,
+    rows: QuerySet[Any],
+    service: Callable[..., int],
+    ids: str,
+    *,
+    enabled: bool,
+) -> int:
+    """Switch those that stand otherwise; who did it is in the history and the audit log, with the change."""
+    with transaction.atomic():
+        others = list(rows.exclude(enabled=enabled))
+        changed = service(**{ids: [row.pk for row in others]}, enabled=enabled)
+        for row in others:
+            page.log_change(request, row, "Switched on." if enabled else "Switched off.")
+    return changed
 
 
 class RouteInline(TabularInline):  # type: ignore[misc]
@@ -28,14 +50,14 @@ class MarketAdmin(ModelAdmin):  # type: ignore[misc]
         snapshot: PriceSnapshot | None = getattr(market, "price_snapshot", None)
         return snapshot.observed_at.isoformat(timespec="seconds") if snapshot else "no price yet"
 
-    @admin.action(description="Open for trade")
+    @admin.action(description="Open for trade", permissions=["change"])
     def open_for_trade(self, request: HttpRequest, markets: QuerySet[Market]) -> None:
-        changed = market_enable(market_ids=list(markets.values_list("pk", flat=True)), enabled=True)
+        changed = _switch(self, request, markets, market_enable, "market_ids", enabled=True)
         messages.success(request, f"{changed} opened.")
 
-    @admin.action(description="Close for trade")
+    @admin.action(description="Close for trade", permissions=["change"])
     def close_for_trade(self, request: HttpRequest, markets: QuerySet[Market]) -> None:
-        changed = market_enable(market_ids=list(markets.values_list("pk", flat=True)), enabled=False)
+        changed = _switch(self, request, markets, market_enable, "market_ids", enabled=False)
         messages.success(request, f"{changed} closed. Slots that come due end as market_disabled.")
 
 
@@ -58,14 +80,14 @@ class VenueAdmin(ModelAdmin):  # type: ignore[misc]
         health: VenueHealth | None = getattr(venue, "health", None)
         return health.last_error if health else ""
 
-    @admin.action(description="Use for swaps")
+    @admin.action(description="Use for swaps", permissions=["change"])
     def use(self, request: HttpRequest, venues: QuerySet[Venue]) -> None:
-        changed = venue_enable(venue_ids=list(venues.values_list("pk", flat=True)), enabled=True)
+        changed = _switch(self, request, venues, venue_enable, "venue_ids", enabled=True)
         messages.success(request, f"{changed} in use.")
 
-    @admin.action(description="Leave out")
+    @admin.action(description="Leave out", permissions=["change"])
     def leave_out(self, request: HttpRequest, venues: QuerySet[Venue]) -> None:
-        changed = venue_enable(venue_ids=list(venues.values_list("pk", flat=True)), enabled=False)
+        changed = _switch(self, request, venues, venue_enable, "venue_ids", enabled=False)
         messages.success(request, f"{changed} left out.")
 
 

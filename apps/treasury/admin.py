@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
@@ -75,7 +76,9 @@ class PauseAdmin(_Kept, ModelAdmin):  # type: ignore[misc]
     def lift(self, request: HttpRequest, rows: QuerySet[Pause]) -> None:
         for pause in rows.filter(lifted_at__isnull=True):
             try:
-                pauses.pause_lift(pause_id=pause.pk, actor=str(request.user), note="lifted in the admin")
+                with transaction.atomic():
+                    pauses.pause_lift(pause_id=pause.pk, actor=str(request.user), note="lifted in the admin")
+                    self.log_change(request, pause, "Lifted.")
             except DomainError as error:
                 messages.error(request, error.detail)
             else:

@@ -6,6 +6,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
+from apps.accounts.audit import audit_record
 from apps.accounts.models import User
 from apps.core import clock
 from apps.core.errors import Conflict, NotFound
@@ -42,6 +43,7 @@ def destination_add(*, user_id: UUID, address: str, label: str) -> WithdrawalDes
             usable_at=now + timedelta(seconds=settings.WITHDRAWAL_DESTINATION_WAIT_SECONDS),
         )
         _tell("withdrawal_destination.added", row)
+        _recorded("withdrawal_destination.added", row, before=None, after={"address": row.address, "label": label})
     return row
 
 
@@ -66,6 +68,21 @@ def destination_remove(*, user_id: UUID, destination_id: UUID) -> None:
             raise Conflict("destination_in_use", "A withdrawal to this address is waiting: cancel it first.")
         WithdrawalDestination.objects.filter(pk=row.pk).update(removed_at=clock.now())
         _tell("withdrawal_destination.removed", row)
+        before = {"address": row.address, "label": row.label}
+        _recorded("withdrawal_destination.removed", row, before=before, after=None)
+
+
+def _recorded(
+    action: str, row: WithdrawalDestination, *, before: dict[str, str] | None, after: dict[str, str] | None
+) -> None:
+    audit_record(
+        actor=row.user_id,
+        action=action,
+        target_type="withdrawal_destination",
+        target_id=row.pk,
+        before=before,
+        after=after,
+    )
 
 
 def _tell(topic: str, row: WithdrawalDestination) -> None:

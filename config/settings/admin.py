@@ -3,11 +3,19 @@
 from typing import Any
 
 from csp.constants import NONE, SELF, UNSAFE_EVAL, UNSAFE_INLINE
+from django.http import HttpRequest
 from django.urls import reverse_lazy
 
 
 def _item(title: str, icon: str, route: str) -> dict[str, Any]:
-    return {"title": title, "icon": icon, "link": reverse_lazy(f"admin:{route}_changelist")}
+    """A line of the sidebar, for whoever may open its page."""
+    app, _, model = route.partition("_")
+
+    def permission(request: HttpRequest) -> bool:
+        return any(request.user.has_perm(f"{app}.{verb}_{model}") for verb in ("view", "change"))
+
+    link = reverse_lazy(f"admin:{route}_changelist")
+    return {"title": title, "icon": icon, "link": link, "permission": permission}
 
 
 UNFOLD: dict[str, Any] = {
@@ -28,6 +36,8 @@ UNFOLD: dict[str, Any] = {
                     _item("API keys", "key", "accounts_apikey"),
                     _item("Live streams", "stream", "stream_openstream"),
                     _item("Sessions", "devices", "accounts_session"),
+                    _item("Audit log", "history", "accounts_auditrecord"),
+                    _item("Audit checks", "verified_user", "accounts_auditcheck"),
                 ],
             },
             {
@@ -110,3 +120,6 @@ ADMIN_POLICY: dict[str, Any] = {
     "script-src": [SELF, UNSAFE_INLINE, UNSAFE_EVAL],
     "style-src": [SELF, UNSAFE_INLINE],
 }
+
+# For how long a second factor that was shown to the admin stands: a working day.
+ADMIN_SESSION_SECONDS = 12 * 3_600

@@ -9,8 +9,8 @@ from config.settings.signin import *  # noqa: F403
 BASE_DIR = env.BASE_DIR
 
 INSTALLED_APPS = [
-    "unfold",
-    "django.contrib.admin",
+    "unfold.apps.BasicAppConfig",
+    "config.admin_app.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -71,6 +71,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "axes.middleware.AxesMiddleware",
+    "apps.accounts.audit.origin.OriginMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 

@@ -12,6 +12,7 @@ from apps.accounts.services import api_key_touch
 from apps.accounts.tokens.domain import AccessToken, access_token_like
 from apps.accounts.tokens.selectors import access_token_authenticate
 from apps.accounts.tokens.services import session_touch
+from apps.core.api.client_address import client_address
 from apps.core.api.problems import ProblemError
 
 CHALLENGE = 'Bearer realm="api"'
@@ -45,7 +46,10 @@ class ApiKeyAuthentication(BaseAuthentication):
         if not header:
             return None
         scheme, _, text = header.partition(" ")
-        api_key = api_key_authenticate(text=text.strip()) if scheme.lower() == "bearer" else None
+        address = client_address(request)
+        api_key = (
+            api_key_authenticate(text=text.strip(), address=address) if scheme.lower() == "bearer" else None
+        )
         if api_key is None:
             raise ProblemError("invalid_api_key", headers=_INVALID)
         api_key_touch(api_key=api_key)

@@ -1,4 +1,4 @@
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 from drf_spectacular.utils import extend_schema
@@ -12,9 +12,10 @@ from apps.accounts.api.serializers import (
     ApiKeySerializer,
     MeSerializer,
 )
-from apps.accounts.models import User
+from apps.accounts.domain import networks_within
+from apps.accounts.models import ApiKey, User
 from apps.accounts.selectors import api_key_page
-from apps.accounts.services import api_key_create, api_key_revoke
+from apps.accounts.services import api_key_create, api_key_revoke, networks_clean
 from apps.core.api.idempotency import idempotent
 from apps.core.api.pagination import PAGE_PARAMETERS, paged
 from apps.core.api.problems import ProblemError
@@ -63,15 +64,29 @@ class ApiKeysView(ApiView):
     )
     @idempotent(redact=("key",))
     def post(self, request: Request) -> Response:
-        """The key is shown in this answer and never again. A key cannot give more than it has."""
+        """The key is shown in this answer and never again. A key cannot give more than it has, nor for longer."""
         values = self.read(request, ApiKeyCreateSerializer)
-        if not set(scopes_held(request)).issuperset(values["scopes"]):
-            raise ProblemError(
-                "insufficient_scope", "A key cannot make a key with scopes that it lacks itself."
-            )
+        _within(request, values)
         created = api_key_create(user_id=self.user_id, **values)
         body = {**ApiKeySerializer(created.api_key).data, "key": created.key}
         return Response(body, status=201, headers={"Cache-Control": "no-store"})
+
+
+def _within(request: Request, wanted: dict[str, Any]) -> None:
+    """A key makes none that outlives it, works from elsewhere, or may do more; what is not said is as its own."""
+    if not set(scopes_held(request)).issuperset(wanted["scopes"]):
+        raise ProblemError("insufficient_scope", "A key cannot make a key with scopes that it lacks itself.")
+    maker = request.auth
+    if not isinstance(maker, ApiKey):
+        return
+    if maker.networks:
+        wanted["networks"] = networks_clean(wanted["networks"]) or maker.networks
+        if not networks_within(wanted["networks"], maker.networks):
+            raise ProblemError("permission_denied", "A key cannot make a key for networks outside of its own.")
+    if maker.expires_at is not None:
+        wanted["expires_at"] = wanted["expires_at"] or maker.expires_at
+        if wanted["expires_at"] > maker.expires_at:
+            raise ProblemError("permission_denied", "A key cannot make a key that outlives it.")
 
 
 class ApiKeyView(ApiView):

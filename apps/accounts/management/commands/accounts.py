@@ -1,6 +1,7 @@
 """`manage.py accounts create-user|create-key|sessions|sign-out`: people, their keys and their sessions."""
 
 import sys
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from apps.accounts.services import api_key_create, user_create
 from apps.accounts.tokens.models import EndReason
 from apps.accounts.tokens.selectors import sessions_live
 from apps.accounts.tokens.services import session_revoke, sessions_revoke
+from apps.core import clock
 from apps.core.errors import DomainError
 
 
@@ -35,6 +37,8 @@ class Command(BaseCommand):
         out = actions.add_parser("sign-out", help="End a person's sessions, all or one, at once.")
         out.add_argument("--email", required=True)
         out.add_argument("--session", type=UUID, help="The id that `sessions` shows; all without it.")
+        key.add_argument("--networks", nargs="*", default=[], help="From where it may be used (CIDR); anywhere.")
+        key.add_argument("--days", type=int, help="For how long it may be used; for ever.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         del args
@@ -58,7 +62,14 @@ class Command(BaseCommand):
         scopes = [scope for given in options["scopes"] for scope in given.replace(",", " ").split()]
         user = user_by_email(email=options["email"])
         wanted = list(Scope) if scopes == ["all"] else scopes
-        created = api_key_create(user_id=user.id, name=options["name"], scopes=wanted)
+        created = api_key_create(
+            user_id=user.id,
+            name=options["name"],
+            scopes=wanted,
+            networks=options["networks"],
+            expires_at=clock.now() + timedelta(days=options["days"]) if options["days"] is not None else None,
+            actor="manage.py accounts",
+        )
         self.stdout.write(created.key)
 
     def _sessions(self, options: dict[str, Any]) -> None:
