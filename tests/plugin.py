@@ -141,3 +141,7 @@ def time_travel(request: pytest.FixtureRequest) -> Iterator[Callable[..., int]]:
 
     yield travel
     (directory / offset.CLOCK_FILE).unlink(missing_ok=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-matrix", action="store_true", help="write tests/accounts/matrix.csv anew")

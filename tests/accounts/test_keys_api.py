@@ -260,7 +260,7 @@ def test_authentication_is_one_query() -> None:
     assert len(malformed) == 0
 
 
-def test_list_is_two_queries_and_creation_six() -> None:
+def test_list_is_two_queries_and_creation_seven() -> None:
     _, client = user_with_key()
     client.get(ME)
     with CaptureQueriesContext(connection) as listing:
@@ -269,7 +269,9 @@ def test_list_is_two_queries_and_creation_six() -> None:
     with CaptureQueriesContext(connection) as creation:
         assert client.post(KEYS, {"name": "n", "scopes": ["plans:read"]}).status_code == 201
     statements = [query["sql"].split()[0] for query in creation if "SAVEPOINT" not in query["sql"]]
-    assert statements == ["SELECT", "SELECT", "SELECT", "INSERT"], "key; person locked; keys counted; written"
+    assert statements == ["SELECT", "SELECT", "SELECT", "INSERT", "INSERT"], (
+        "key; person locked; keys counted; written; recorded"
+    )
 
 
 def test_last_use_is_noted_once_a_minute() -> None:
