@@ -1,6 +1,6 @@
 """People, their roles and keys, and the log of who did what, for operators."""
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
@@ -9,8 +9,7 @@ from django.contrib.auth.forms import AdminPasswordChangeForm, UserChangeForm
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.forms import ActionForm
@@ -99,8 +98,11 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
         return bool(request.user.has_perm("accounts.freeze_user"))
 
     def user_change_password(
-        self, request: HttpRequest, id: str, form_url: str = ""  # noqa: A002
-    ) -> HttpResponseBase:
+        self,
+        request: HttpRequest,
+        id: str,  # noqa: A002
+        form_url: str = "",
+    ) -> HttpResponse:
         with transaction.atomic():
             return super().user_change_password(request, id, form_url)
 
@@ -127,7 +129,7 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
             return
         for user in people.order_by("email"):
             try:
-                service(user_id=user.pk, role=Role(chosen), actor=request.user)
+                service(user_id=user.pk, role=Role(chosen), actor=cast("User", request.user))
             except DomainError as error:
                 messages.error(request, f"{user.email}: {error.detail}")
             else:
@@ -136,7 +138,9 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
     def _frozen(self, request: HttpRequest, people: QuerySet[User], service: Any, done: str) -> None:
         for user in people.order_by("email"):
             try:
-                service(user_id=user.pk, reason=request.POST.get("reason", ""), actor=request.user)
+                service(
+                    user_id=user.pk, reason=request.POST.get("reason", ""), actor=cast("User", request.user)
+                )
             except DomainError as error:
                 messages.error(request, f"{user.email}: {error.detail}")
             else:
@@ -204,13 +208,18 @@ class ApiKeyAdmin(ModelAdmin):  # type: ignore[misc]
     def save_model(self, request: HttpRequest, obj: ApiKey, form: KeyForm, change: bool) -> None:
         values = form.cleaned_data
         services.api_key_limit(
-            api_key_id=obj.pk, networks=values["networks"], expires_at=values["expires_at"], actor=request.user
+            api_key_id=obj.pk,
+            networks=values["networks"],
+            expires_at=values["expires_at"],
+            actor=cast("User", request.user),
         )
 
     @admin.action(description="Revoke the selected keys", permissions=["change"])
     def revoke(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> None:
         for api_key in queryset:
-            services.api_key_revoke(user_id=api_key.user_id, api_key_id=api_key.pk, actor=request.user)
+            services.api_key_revoke(
+                user_id=api_key.user_id, api_key_id=api_key.pk, actor=cast("User", request.user)
+            )
         self.message_user(request, "Revoked.")
 
     def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:

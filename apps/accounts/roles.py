@@ -43,7 +43,9 @@ _READ = (
     | _can("chain", "view", "network", "token", "outboundtransaction", "transactionattempt")
     | _can("treasury", "view", "pause", "reservessnapshot")
     | _can("deposits", "view", "deposit", "depositaddress", "depositrule", "holding", "sweep")
-    | _can("withdrawals", "view", "withdrawal", "withdrawalapproval", "withdrawalrule", "withdrawaldestination")
+    | _can(
+        "withdrawals", "view", "withdrawal", "withdrawalapproval", "withdrawalrule", "withdrawaldestination"
+    )
     | _can("providers", "view", "market", "marketroute", "venue", "pricefeed")
     | _can("fees", "view", "feeschedule")
     | _can("plans", "view", "plan", "slot", "batch")
@@ -108,7 +110,10 @@ def roles_sync() -> dict[Role, tuple[list[str], list[str]]]:
     changed = {}
     with transaction.atomic():
         Group.objects.bulk_create([Group(name=role) for role in Role], ignore_conflicts=True)
-        groups = {group.name: group for group in Group.objects.select_for_update(no_key=True).filter(name__in=list(Role))}
+        groups = {
+            group.name: group
+            for group in Group.objects.select_for_update(no_key=True).filter(name__in=list(Role))
+        }
         ids = _permission_ids(frozenset().union(*PERMISSIONS.values()))
         names = {pk: name for name, pk in ids.items()}
         held: dict[int, set[int]] = {group.pk: set() for group in groups.values()}

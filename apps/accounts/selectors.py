@@ -41,7 +41,9 @@ def api_key_authenticate(*, text: str, address: str | None = None) -> ApiKey | N
         return None
     if not networks_contain(api_key.networks, address):
         # The right secret at the wrong place: somebody has a key that they should not have, or moved house.
-        logger.warning("api key from outside of its networks", extra={"prefix": api_key.prefix, "address": address})
+        logger.warning(
+            "api key from outside of its networks", extra={"prefix": api_key.prefix, "address": address}
+        )
         return None
     return api_key
 

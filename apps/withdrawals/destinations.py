@@ -43,7 +43,9 @@ def destination_add(*, user_id: UUID, address: str, label: str) -> WithdrawalDes
             usable_at=now + timedelta(seconds=settings.WITHDRAWAL_DESTINATION_WAIT_SECONDS),
         )
         _tell("withdrawal_destination.added", row)
-        _recorded("withdrawal_destination.added", row, before=None, after={"address": row.address, "label": label})
+        _recorded(
+            "withdrawal_destination.added", row, before=None, after={"address": row.address, "label": label}
+        )
     return row
 
 

@@ -1,8 +1,8 @@
 """Route × role × status: walks everything that has a URL, as everybody, and compares with `matrix.csv`.
 
-`pytest tests/accounts/roles/test_matrix.py --write-matrix` writes it anew. Read the difference before you commit it: each
-cell is a right that somebody has. Pages are asked with templates that are empty: whether they can be shown is other
-tests' question, and would take most of the time here.
+`pytest tests/accounts/roles/test_matrix.py --write-matrix` writes it anew. Read the difference before you commit it:
+each cell is a right that somebody has. Pages are asked with templates that are empty: whether they can be shown is
+other tests' question, and would take most of the time here.
 """
 
 import csv
@@ -57,7 +57,9 @@ Rows = dict[Asked, list[int | None]]
 
 def routes() -> list[str]:
     """Every route of the installation, as its patterns spell it."""
-    return sorted({route for route in _walk(get_resolver().url_patterns, "/") if not route.startswith("/static/")})
+    return sorted(
+        {route for route in _walk(get_resolver().url_patterns, "/") if not route.startswith("/static/")}
+    )
 
 
 def _walk(patterns: list[Any], prefix: str) -> Iterator[str]:
@@ -76,7 +78,7 @@ def asked() -> list[Asked]:
         rows += [Asked(route, "", method) for method in methods]
     for model, page in admin.site._registry.items():
         route = f"/admin/{model._meta.app_label}/{model._meta.model_name}/"
-        names = {name for _, name, _ in page._get_base_actions()}
+        names = {name for _, name, _ in page._get_base_actions()}  # type: ignore[attr-defined]
         rows += [Asked(route, name, "POST") for name in names]
     return sorted(rows)
 
@@ -88,7 +90,9 @@ def filled(route: str) -> str:
         kind, name = match["kind"], match["name"]
         if "app_label" in match[0]:
             return "accounts"
-        return {"uuid": NOBODY, "int": "0"}.get(kind or "", NOBODY if name in ("object_id", "path") else "nothing")
+        return {"uuid": NOBODY, "int": "0"}.get(
+            kind or "", NOBODY if name in ("object_id", "path") else "nothing"
+        )
 
     plain = re.sub(r"\(\?P<app_label>[^)]*\)", "accounts", route)
     plain = re.sub(r"\(\?P<url>\.\*\)", "nothing", plain)
@@ -107,7 +111,7 @@ class Blank(Loader):
 
 def templates_blank() -> list[dict[str, Any]]:
     """`settings.TEMPLATES` with `Blank`."""
-    (engine,) = settings.TEMPLATES
+    engine: dict[str, Any] = settings.TEMPLATES[0]
     options = {**engine["OPTIONS"], "loaders": ["tests.accounts.matrix.Blank"]}
     return [{**engine, "APP_DIRS": False, "OPTIONS": options}]
 

@@ -9,8 +9,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import models, transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
+from django.http import HttpRequest, HttpResponse
 
 from apps.accounts.audit import audit_record
 from apps.accounts.audit.recording import MASKED
@@ -32,11 +31,15 @@ class Guarded(ModelAdmin):  # type: ignore[type-arg]
         actions = super().get_actions(request)
         if self.has_change_permission(request):
             return actions
-        return {name: one for name, one in actions.items() if hasattr(one[0], "allowed_permissions")}
+        return {
+            name: one
+            for name, one in actions.items()
+            if one is not None and hasattr(one[0], "allowed_permissions")
+        }
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponseBase:
+    ) -> HttpResponse:
         """403 for an action that is not, or no longer, theirs; Django would say “no action selected”."""
         named = {one for one in request.POST.getlist("action") if one}
         if named and not named <= self.get_actions(request).keys():
@@ -45,13 +48,13 @@ class Guarded(ModelAdmin):  # type: ignore[type-arg]
 
     def history_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponseBase:
+    ) -> HttpResponse:
         """Asks before it says whether there is such a row."""
         if not self.has_view_or_change_permission(request):
             raise PermissionDenied
         return super().history_view(request, object_id, extra_context)
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet[models.Model]) -> Any:
+    def response_action(self, request: HttpRequest, queryset: QuerySet[models.Model], *args: Any) -> Any:
         chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)[:_ROWS_REMEMBERED]
         names = [one for one in request.POST.getlist("action") if one]
         request.audit_action = names[0] if names else ""  # type: ignore[attr-defined]
@@ -59,8 +62,8 @@ class Guarded(ModelAdmin):  # type: ignore[type-arg]
         if names == ["delete_selected"]:
             # Django writes down what it will delete, then deletes: both or neither.
             with transaction.atomic():
-                return super().response_action(request, queryset)
-        return super().response_action(request, queryset)
+                return super().response_action(request, queryset, *args)
+        return super().response_action(request, queryset, *args)
 
     def construct_change_message(
         self, request: HttpRequest, form: Any, formsets: Iterable[Any], add: bool = False
@@ -149,7 +152,7 @@ def _form_changes(form: Any, formsets: Iterable[Any], *, add: bool) -> tuple[Val
             if not deleted and not one.has_changed():
                 continue
             name = f"{row._meta.model_name}:{row.pk}"
-            fresh = row in [new for new in formset.new_objects]
+            fresh = row in list(formset.new_objects)
             was, now = _form_values(one, add=fresh)
             before[name] = None if fresh else was
             after[name] = None if deleted else now

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django import forms
 from django.conf import settings
-from django.contrib.auth import REDIRECT_FIELD_NAME, login
+from django.contrib.auth import login
 from django.contrib.auth.views import LoginView
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -64,7 +64,7 @@ class PasswordView(LoginView):
         self.request.session[PENDING] = {
             "user": str(user.pk),
             "hash": user.get_session_auth_hash(),
-            "backend": user.backend,  # type: ignore[attr-defined]
+            "backend": user.backend,
             "at": int(time.time()),
             "next": self.get_success_url(),
         }
@@ -83,9 +83,7 @@ class CodeForm(forms.Form):
     )
 
 
-@method_decorator(
-    [sensitive_post_parameters(), csrf_protect, never_cache], name="dispatch"
-)
+@method_decorator([sensitive_post_parameters(), csrf_protect, never_cache], name="dispatch")
 class _StepView(FormView):  # type: ignore[type-arg]
     """A step after the password; without one in this session it leads back to it."""
 
@@ -205,5 +203,11 @@ def _tries(user_id: UUID) -> int:
 
 def _recorded(request: HttpRequest, user: User, action: str) -> None:
     audit_record(
-        actor=user, action=action, target_type="user", target_id=user.pk, before=None, after=None, request=request
+        actor=user,
+        action=action,
+        target_type="user",
+        target_id=user.pk,
+        before=None,
+        after=None,
+        request=request,
     )

@@ -19,7 +19,7 @@ class Site(UnfoldAdminSite):  # type: ignore[misc]
     """Every registered page is `Guarded`; whoever has not shown a second factor sees none of them."""
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
-        shown: type[Any] = admin_class or PlainAdmin
+        shown: Any = admin_class or PlainAdmin
         guarded = type(shown)(shown.__name__, (Guarded, shown), {"__module__": shown.__module__})
         super().register(model_or_iterable, guarded, **options)
 
@@ -46,8 +46,10 @@ class Site(UnfoldAdminSite):  # type: ignore[misc]
             REDIRECT_FIELD_NAME: request.GET.get(REDIRECT_FIELD_NAME) or reverse("admin:index"),
             **(extra_context or {}),
         }
-        request.current_app = self.name  # type: ignore[attr-defined]
-        view = signing_in.PasswordView.as_view(extra_context=context, authentication_form=self.login_form)
+        request.current_app = self.name
+        view = signing_in.PasswordView.as_view(
+            extra_context=context, authentication_form=self.login_form, next_page=reverse("admin:index")
+        )
         return view(request)
 
     def second_factor(self, request: HttpRequest) -> HttpResponseBase:

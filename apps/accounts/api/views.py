@@ -82,7 +82,9 @@ def _within(request: Request, wanted: dict[str, Any]) -> None:
     if maker.networks:
         wanted["networks"] = networks_clean(wanted["networks"]) or maker.networks
         if not networks_within(wanted["networks"], maker.networks):
-            raise ProblemError("permission_denied", "A key cannot make a key for networks outside of its own.")
+            raise ProblemError(
+                "permission_denied", "A key cannot make a key for networks outside of its own."
+            )
     if maker.expires_at is not None:
         wanted["expires_at"] = wanted["expires_at"] or maker.expires_at
         if wanted["expires_at"] > maker.expires_at:

@@ -37,11 +37,11 @@ class _Kept(ModelAdmin):  # type: ignore[misc]
 class AuditRecordAdmin(_Kept):
     list_display = ("occurred_at", "actor", "action", "target", "shown_changes", "address")
     search_fields = ("action",)
-    search_help_text = "A person's email or id (what they did, and what was done to them), a target's id, or the beginning of an action."
+    search_help_text = "An email or id (of who did it, or of what it was done to), or how an action begins."
     ordering = ("-id",)
     fields = (
-        "id", "occurred_at", "actor", "actor_id", "via", "action", "target", "address", "request_id", "shown_before_after",
-        "shown_seal",
+        "id", "occurred_at", "actor", "actor_id", "via", "action", "target", "address", "request_id",
+        "shown_before_after", "shown_seal",
     )  # fmt: skip
     readonly_fields = fields
 
@@ -92,7 +92,9 @@ class AuditRecordAdmin(_Kept):
         body = format_html_join(
             "", '<tr><th class="pr-6 text-left">{}</th><td class="pr-6">{}</td><td>{}</td></tr>', lines
         )
-        head = mark_safe('<tr><th></th><th class="pr-6 text-left">before</th><th class="text-left">after</th></tr>')
+        head = mark_safe(
+            '<tr><th></th><th class="pr-6 text-left">before</th><th class="text-left">after</th></tr>'
+        )
         return format_html("<table>{}{}</table>", head, body) if lines else "-"
 
     @display(description="Seal")  # type: ignore[untyped-decorator]

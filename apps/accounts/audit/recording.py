@@ -15,7 +15,9 @@ from apps.core import clock
 from apps.core.ids import uuid7
 
 # Whatever a caller passes, values under such names are not written: this log is read by many, and for ever.
-_SECRET = re.compile(r"password|secret|passphrase|mnemonic|xprv|private|cipher|otp|^(access|refresh)?_?token$|^url$|^key$")
+_SECRET = re.compile(
+    r"password|secret|passphrase|mnemonic|xprv|private|cipher|otp|^(access|refresh)?_?token$|^url$|^key$"
+)
 MASKED = "[not shown]"
 _TEXT_MAX = 2_000
 _INTEGER_MAX = 2**53
@@ -75,7 +77,10 @@ def _plain(value: Any, name: str = "") -> Any:
     if isinstance(value, int):
         return int(value) if abs(value) <= _INTEGER_MAX else str(int(value))
     if isinstance(value, list | tuple | set | frozenset | models.QuerySet):
-        return [_plain(one, name) for one in (sorted(value, key=str) if isinstance(value, set | frozenset) else value)]
+        return [
+            _plain(one, name)
+            for one in (sorted(value, key=str) if isinstance(value, set | frozenset) else value)
+        ]
     return _text(value)
 
 

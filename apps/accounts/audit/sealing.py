@@ -30,7 +30,11 @@ def record_digest(row: Sequence[Any]) -> bytes:
 
 
 def _text(value: Any) -> str:
-    return value.astimezone(UTC).isoformat(timespec="microseconds") if isinstance(value, datetime) else str(value)
+    return (
+        value.astimezone(UTC).isoformat(timespec="microseconds")
+        if isinstance(value, datetime)
+        else str(value)
+    )
 
 
 def link_digest(previous: bytes, number: int, record: bytes) -> bytes:

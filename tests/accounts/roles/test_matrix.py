@@ -16,7 +16,9 @@ def test_every_route_answers_every_role_as_the_matrix_says(part: str, pytestconf
     if pytestconfig.getoption("--write-matrix"):
         matrix.write(found)
     expected = {
-        what: cells for what, cells in matrix.read().items() if what.route.startswith(matrix.ADMIN) is of_admin
+        what: cells
+        for what, cells in matrix.read().items()
+        if what.route.startswith(matrix.ADMIN) is of_admin
     }
 
     said = "decide who may, run this with --write-matrix, and read the difference before you commit it"
@@ -32,4 +34,6 @@ def test_every_route_answers_every_role_as_the_matrix_says(part: str, pytestconf
         if found[what] != expected[what]
     }
     assert not differing
-    assert all(status is None or status < 500 or status == 503 for cells in found.values() for status in cells)
+    assert all(
+        status is None or status < 500 or status == 503 for cells in found.values() for status in cells
+    )

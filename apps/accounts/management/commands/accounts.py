@@ -37,7 +37,9 @@ class Command(BaseCommand):
         out = actions.add_parser("sign-out", help="End a person's sessions, all or one, at once.")
         out.add_argument("--email", required=True)
         out.add_argument("--session", type=UUID, help="The id that `sessions` shows; all without it.")
-        key.add_argument("--networks", nargs="*", default=[], help="From where it may be used (CIDR); anywhere.")
+        key.add_argument(
+            "--networks", nargs="*", default=[], help="From where it may be used (CIDR); anywhere."
+        )
         key.add_argument("--days", type=int, help="For how long it may be used; for ever.")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -13,7 +13,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
-        verify = actions.add_parser("verify", help="Walk the whole chain; prints its head, to be noted elsewhere.")
+        verify = actions.add_parser(
+            "verify", help="Walk the whole chain; prints its head, to be noted elsewhere."
+        )
         verify.add_argument(
             "--anchor",
             action="append",

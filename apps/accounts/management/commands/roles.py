@@ -22,7 +22,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         actions = parser.add_subparsers(dest="action", required=True)
-        actions.add_parser("sync", help="Make the groups say what the table says (every migrate does it too).")
+        actions.add_parser(
+            "sync", help="Make the groups say what the table says (every migrate does it too)."
+        )
         listing = actions.add_parser("list", help="The staff roles and who has them.")
         listing.add_argument("--permissions", action="store_true", help="Also what each role may do.")
         for name, text in (("grant", "Give a person a role."), ("revoke", "Take a role from a person.")):
@@ -63,4 +65,6 @@ class Command(BaseCommand):
         service = role_grant if options["action"] == "grant" else role_revoke
         changed = service(user_id=user.pk, role=role, actor="manage.py roles")
         said = {("grant", True): "has", ("grant", False): "had", ("revoke", True): "no longer has"}
-        self.stdout.write(f"{user.email} {said.get((options['action'], changed), 'never had')} the role {role}.")
+        self.stdout.write(
+            f"{user.email} {said.get((options['action'], changed), 'never had')} the role {role}."
+        )
