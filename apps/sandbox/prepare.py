@@ -7,6 +7,7 @@ from pathlib import Path
 from django.core.management import call_command
 
 from apps.accounts.models import User
+from apps.accounts.roles import STAFF_ROLES, role_grant
 from apps.accounts.selectors import user_by_email
 from apps.accounts.services import user_create
 from apps.core import partitions
@@ -40,16 +41,17 @@ def database_prepare(status: SandboxStatus) -> None:
 
 
 def _operator_ensure(login: Path) -> None:
-    """An operator with a password of this directory's own, kept in a file that only its owner reads."""
+    """An operator of every role, with a password of this directory's own in a file that only its owner reads."""
     try:
         operator: User = user_by_email(email=OPERATOR_EMAIL)
         known = login.exists()
     except NotFound:
-        operator, known = user_create(email=OPERATOR_EMAIL, is_staff=True), False
+        operator, known = user_create(email=OPERATOR_EMAIL), False
     if known:
         return
     password = secrets.token_urlsafe(12)
-    operator.is_staff = operator.is_superuser = True
     operator.set_password(password)
     operator.save()
+    for role in STAFF_ROLES:
+        role_grant(user_id=operator.pk, role=role, actor="sandbox")
     file_write(login, json.dumps({"email": OPERATOR_EMAIL, "password": password}), mode=0o600)

@@ -35,12 +35,13 @@ def test_people_who_are_not_staff_stay_outside() -> None:
     assert (response.status_code, response["Location"].split("?")[0]) == (302, "/admin/login/")
 
 
-def test_login_by_email() -> None:
+def test_login_by_email_leads_to_the_second_factor() -> None:
     user_create(email="ann@example.org", password="correct horse battery", is_staff=True)
     client = Client()
     login = {"username": "Ann@Example.org", "password": "correct horse battery"}
-    assert client.post("/admin/login/?next=/admin/", login).status_code == 302
-    assert client.get("/admin/").status_code == 200
+    answer = client.post("/admin/login/?next=/admin/", login)
+    assert (answer.status_code, answer["Location"]) == (302, "/admin/second-factor/enrol/")
+    assert client.get("/admin/").status_code == 302
 
 
 def test_person_is_added_lower_case_and_never_deleted(staff: Client) -> None:
