@@ -165,7 +165,11 @@ def test_a_change_that_is_undone_leaves_no_record() -> None:
 def test_a_password_that_is_set_is_recorded_without_it() -> None:
     _, client = office(Role.ADMIN)
     ann = user_create(email="ann@example.org")
-    body = {"password1": "correct horse battery", "password2": "correct horse battery", "usable_password": "true"}
+    body = {
+        "password1": "correct horse battery",
+        "password2": "correct horse battery",
+        "usable_password": "true",
+    }
 
     assert client.post(f"/admin/accounts/user/{ann.pk}/password/", body).status_code == 302
 
@@ -193,7 +197,9 @@ def test_the_log_is_searched_by_person_target_and_action_and_shows_before_and_af
     assert searched(client, "nobody@example.org") == []
     page = client.get(f"/admin/accounts/auditrecord/{told('person.frozen').pk}/change/").content.decode()
     assert "because &lt;b&gt;" in page
-    assert client.post(f"/admin/accounts/auditrecord/{told('person.frozen').pk}/change/", {}).status_code == 403
+    assert (
+        client.post(f"/admin/accounts/auditrecord/{told('person.frozen').pk}/change/", {}).status_code == 403
+    )
 
 
 def test_the_log_s_list_takes_the_same_queries_however_many_rows(django_assert_num_queries: Any) -> None:
