@@ -53,18 +53,8 @@ def main() -> int:
 
 
 def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], list[dict[str, Any]]]]]:
-    from tests.bench import (
-        api,
-        claiming,
-        deposits,
-        engine,
-        ledger,
-        mainjob,
-        scan,
-        stream,
-        tokens,
-        withdrawals,
-    )
+    from tests.bench import api, audit, claiming, deposits, engine, ledger
+    from tests.bench import mainjob, scan, stream, tokens, withdrawals
 
     runs = 1 if quick else RUNS
 
@@ -85,6 +75,7 @@ def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], li
                 stack, idle=2_000 if quick else 99_000, due=200 if quick else 1_000, runs=runs
             ),
         ),
+        ("audit", lambda: audit.run(records=100 if quick else 2_000, runs=runs)),
         ("engine", with_roles(lambda: engine.run(stack, items=500 if quick else 20_000, runs=runs))),
         (
             "main job",
