@@ -1,4 +1,4 @@
-"""What the audit log costs who writes to it, that nobody waits for anybody in it, and how fast it is sealed and walked."""
+"""What a record costs who writes it, that no writer waits for another, and how fast records are sealed and walked."""
 
 import threading
 import time
@@ -32,16 +32,16 @@ def run(*, records: int, runs: int) -> list[dict[str, Any]]:
     together: dict[str, list[float]] = {name: [] for name in ways}
     sealed, walked = [], []
     for _ in range(runs):
-        for name, write in ways.items():
-            alone[name].append(_seconds(people[:1], records, write, rest=0.0) / records * 1_000)
+        for name, times in _paired(people[0], records, ways).items():
+            alone[name].append(median(times))
         for name, write in ways.items():
             share = max(1, records // 20)
-            seconds = _seconds(people, share, write, rest=REST_SECONDS)
+            seconds = _seconds(people, share, write)
             together[name].append(share * THREADS / seconds)
         sealed.append(_rate(lambda: sum(iter(records_seal, 0))))
         walked.append(_rate(_walk))
     cost = median(alone["ours"]) - median(alone["none"])
-    times = median(together["ours"]) / median(together["chained"])
+    faster = median(together["ours"]) / median(together["chained"])
     return [
         {
             "name": "audit, cost of a record in its transaction",
@@ -60,9 +60,9 @@ def run(*, records: int, runs: int) -> list[dict[str, Any]]:
             "baseline": round(median(together["chained"])),
             "floor": round(median(together["none"])),
             "unit": "transactions/s; baseline: chained under one lock; floor: no record at all",
-            "ratio": round(times, 2),
+            "ratio": round(faster, 2),
             "goal": f"at least {TIMES_GOAL:g} times a chain under one lock",
-            "met": times >= TIMES_GOAL,
+            "met": faster >= TIMES_GOAL,
             "runs": {name: [round(one) for one in values] for name, values in together.items()},
         },
         {
@@ -105,7 +105,20 @@ def _chained(person: UUID, number: int) -> None:
         cursor.execute("INSERT INTO bench_chain (digest) VALUES (%s)", [digest])
 
 
-def _seconds(people: list[UUID], count: int, write: Callable[[UUID, int], None], *, rest: float) -> float:
+def _paired(person: UUID, count: int, ways: dict[str, Callable[[UUID, int], None]]) -> dict[str, list[float]]:
+    """Milliseconds of each transaction, the ways in turn, so that a busy moment meets all of them."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(count):
+        for name, write in ways.items():
+            began = time.perf_counter()
+            with transaction.atomic():
+                User.objects.filter(pk=person).update(fee_tier=f"t{number}")
+                write(person, number)
+            found[name].append((time.perf_counter() - began) * 1_000)
+    return found
+
+
+def _seconds(people: list[UUID], count: int, write: Callable[[UUID, int], None]) -> float:
     start = threading.Barrier(len(people) + 1)
 
     def work(person: UUID) -> None:
@@ -115,8 +128,7 @@ def _seconds(people: list[UUID], count: int, write: Callable[[UUID, int], None],
             with transaction.atomic():
                 User.objects.filter(pk=person).update(fee_tier=f"t{number}")
                 write(person, number)
-                if rest:
-                    time.sleep(rest)
+                time.sleep(REST_SECONDS)
         connection.close()
 
     threads = [threading.Thread(target=work, args=(person,)) for person in people]
