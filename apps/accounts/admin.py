@@ -6,7 +6,6 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminPasswordChangeForm, UserChangeForm
-from django.contrib.auth.models import Group
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -22,9 +21,6 @@ from apps.accounts.tokens.models import EndReason
 from apps.accounts.tokens.services import session_revoke
 from apps.core import clock
 from apps.core.errors import DomainError
-
-# Groups are the table of roles in code: what is changed here would last until the next migrate.
-admin.site.unregister(Group)
 
 
 class PeopleForm(ActionForm):  # type: ignore[misc]

@@ -1,5 +1,6 @@
 """The admin's site: password, then second factor, then pages."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth import REDIRECT_FIELD_NAME
@@ -14,14 +15,20 @@ from unfold.sites import UnfoldAdminSite
 from apps.accounts.adminsite import signing_in
 from apps.accounts.adminsite.guarded import Guarded
 
+# Pages that packages bring and nobody here needs: groups are the table of roles in code; factors, sessions and locks
+# are changed by the flows that keep them.
+LEFT_OUT = {"auth", "axes", "account", "mfa", "socialaccount", "usersessions"}
+
 
 class Site(UnfoldAdminSite):  # type: ignore[misc]
     """Every registered page is `Guarded`; whoever has not shown a second factor sees none of them."""
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        models = model_or_iterable if isinstance(model_or_iterable, Iterable) else [model_or_iterable]
+        wanted = [model for model in models if model._meta.app_label not in LEFT_OUT]
         shown: Any = admin_class or PlainAdmin
         guarded = type(shown)(shown.__name__, (Guarded, shown), {"__module__": shown.__module__})
-        super().register(model_or_iterable, guarded, **options)
+        super().register(wanted, guarded, **options)
 
     def has_permission(self, request: HttpRequest) -> bool:
         return bool(super().has_permission(request)) and signing_in.factor_shown(request)

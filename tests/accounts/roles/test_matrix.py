@@ -1,5 +1,8 @@
 """The committed matrix is what happens: no route is missing from it, and none answers otherwise."""
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 from django.test import override_settings
 
@@ -8,6 +11,17 @@ from tests.accounts import matrix
 pytestmark = pytest.mark.django_db
 
 
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Thousands of refusals are meant: their lines would take a third of the time."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.timeout(
+    600
+)  # thousands of requests: 15 s alone, minutes on a machine that does ten other things
 @pytest.mark.parametrize("part", ["api", "admin"])
 def test_every_route_answers_every_role_as_the_matrix_says(part: str, pytestconfig: pytest.Config) -> None:
     of_admin = part == "admin"

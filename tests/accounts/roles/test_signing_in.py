@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 import pytest
 from django.test import Client
 
+from apps.accounts import second_factor
 from apps.accounts.adminsite import signing_in
 from apps.accounts.audit.models import AuditRecord
 from apps.accounts.models import User
@@ -125,7 +126,8 @@ def test_whoever_has_a_factor_cannot_enrol_another_past_it(
     assert authenticators.secrets[operator.pk] == "THEIRS"
 
 
-def test_where_nobody_can_enrol_nobody_gets_in(operator: User) -> None:
+def test_where_nobody_can_enrol_nobody_gets_in(operator: User, authenticators: Authenticators) -> None:
+    second_factor.enrolment_install(None)
     client, then = password_shown()
 
     assert then == ENROL
