@@ -15,6 +15,8 @@ class Activity(models.TextChoices):
 
     BUYING = "buying", "Buying"
     WITHDRAWING = "withdrawing", "Withdrawing"
+    # No money moves by it, but one list of switches is what operators look at in a hurry.
+    SIGNING_UP = "signing_up", "Signing up"
 
 
 class PauseSource(models.TextChoices):
@@ -22,6 +24,8 @@ class PauseSource(models.TextChoices):
 
     OPERATOR = "operator", "An operator"
     RECONCILIATION = "reconciliation", "Reconciliation"
+    # Comes and goes with the state (`apps.launch`), whatever operators switched beside it.
+    PLATFORM = "platform", "The platform's state"
 
 
 class Pause(models.Model):
@@ -52,6 +56,10 @@ class Pause(models.Model):
             models.CheckConstraint(
                 condition=Q(activity__in=Activity.values, source__in=PauseSource.values),
                 name="treasury_pause_choices",
+            ),
+            models.CheckConstraint(
+                condition=~Q(activity="signing_up") | Q(asset__isnull=True),
+                name="treasury_pause_signing_up_whole",
             ),
         ]
 

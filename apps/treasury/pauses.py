@@ -54,9 +54,12 @@ def pause_set(
 ) -> list[Pause]:
     """Pause `activities` for an asset, or for all of them; those that the same source paused already stay.
 
-    Writes `platform.paused` per new pause and returns the new ones. Raises `DomainError` without a reason.
+    Writes `platform.paused` per new pause and returns the new ones. Raises `DomainError` without a reason, and for an
+    asset with signing up.
     """
     _said_check(reason, actor)
+    if asset_id is not None and Activity.SIGNING_UP in activities:
+        raise DomainError("asset_not_meant", "Signing up has no asset.", pointer="/asset")
     wanted = [
         Pause(
             activity=activity,

@@ -144,7 +144,7 @@ def _alarm(row: ReservesSnapshot, holdings: Sequence[Holding]) -> None:
     }
     stops = any(h.difference_units < 0 or (h.difference_units and h.wallet == DEPOSITS_REF) for h in holdings)
     made = pause_set(
-        activities=list(Activity) if stops else [],
+        activities=[Activity.BUYING, Activity.WITHDRAWING] if stops else [],
         asset_id=row.asset_id,
         reason=f"Books and chain differ by {row.difference_units} units of {row.asset.code} since block"
         f" {row.since_block}",
