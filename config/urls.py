@@ -28,6 +28,7 @@ urlpatterns = [
     path("api/v1/", include("apps.providers.api.urls")),
     path("api/v1/", include("apps.withdrawals.api.urls")),
     path("api/v1/", include("apps.plans.api.urls")),
+    path("api/v1/", include("apps.launch.api.urls")),
 ]
 
 handler400 = "apps.core.api.handlers.bad_request"

@@ -1,6 +1,7 @@
 """What every test needs from the database."""
 
 import time
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -54,3 +55,16 @@ def nothing_kept_from_the_test_before() -> None:
 
     for kept in (MARKETS, MARKETS_OF_PLANS, SCHEDULES):
         kept.forget()
+
+
+@pytest.fixture(autouse=True)
+def platform_is_live(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process asks twice a second would come up in some test's count of queries: kept from the start.
+
+    Changing the state or a switch in the test's own process makes it ask anew, as in production.
+    """
+    from apps.launch.domain import Platform, State
+    from apps.launch.states import PLATFORM_NOW
+
+    live = Platform(State.LIVE, None, "", None, frozenset())
+    monkeypatch.setattr(PLATFORM_NOW, "_kept", {"": (math.inf, live)})

@@ -26,6 +26,7 @@ _EVERY: dict[str, timedelta] = {
     "accounts.audit_seal": timedelta(seconds=2),
     # One walk along the whole chain a day, in parts: each look goes on with it, or sees that none is due.
     "accounts.audit_check": timedelta(minutes=5),
+    "launch.waitlist_purge": timedelta(hours=1),
     "operations.invariants": timedelta(minutes=15),
 }
 

@@ -1,5 +1,5 @@
 """Everything Celery should know: importing this registers all tasks."""
 
-from workers import accounts, chain, deposits, mail, money, plans, platform, withdrawals
+from workers import accounts, chain, deposits, mail, money, people, plans, platform, withdrawals
 
-__all__ = ["accounts", "chain", "deposits", "mail", "money", "plans", "platform", "withdrawals"]
+__all__ = ["accounts", "chain", "deposits", "mail", "money", "people", "plans", "platform", "withdrawals"]

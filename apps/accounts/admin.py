@@ -15,6 +15,7 @@ from unfold.forms import ActionForm
 
 from apps.accounts import services
 from apps.accounts.audit import admin as audit_admin  # noqa: F401 — registers the pages of the log
+from apps.accounts.me.models import DataExport
 from apps.accounts.models import ApiKey, Session, User
 from apps.accounts.roles import STAFF_ROLES, Role, role_grant, role_revoke
 from apps.accounts.tokens.models import EndReason
@@ -265,5 +266,38 @@ class SessionAdmin(ModelAdmin):  # type: ignore[misc]
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Session | None = None) -> bool:
+        del request, obj
+        return False
+
+
+@admin.register(DataExport)
+class DataExportAdmin(ModelAdmin):  # type: ignore[misc]
+    """That somebody asked, and how far it is. No link: the file is theirs."""
+
+    list_display = (
+        "user",
+        "state",
+        "size_bytes",
+        "attempts",
+        "last_error",
+        "created_at",
+        "ready_at",
+        "expires_at",
+    )
+    list_select_related = ("user",)
+    list_filter = ("state", ("buried_at", admin.EmptyFieldListFilter))
+    search_fields = ("user__email",)
+    ordering = ("-created_at",)
+    exclude = ("file_name", "lease_token", "leased_until")
+
+    def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
+        del request
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: DataExport | None = None) -> bool:
+        del request, obj
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: DataExport | None = None) -> bool:
         del request, obj
         return False

@@ -22,3 +22,4 @@ class AccountsConfig(AppConfig):
         # After the last app: by then every permission exists.
         last = [config for config in apps.get_app_configs() if config.models_module is not None][-1]
         post_migrate.connect(roles.after_migrate, sender=last, dispatch_uid="accounts.roles")
+        from apps.accounts import exports, personal  # noqa: F401 — registers kinds of work and sections

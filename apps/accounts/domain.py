@@ -29,6 +29,8 @@ class Scope(StrEnum):
     MARKETS_READ = "markets:read"
     WITHDRAWALS_READ = "withdrawals:read"
     WITHDRAWALS_WRITE = "withdrawals:write"
+    ACCOUNT_READ = "account:read"
+    ACCOUNT_WRITE = "account:write"
     KEYS_READ = "keys:read"
     KEYS_WRITE = "keys:write"
 

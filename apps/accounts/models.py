@@ -29,6 +29,8 @@ class User(AbstractBaseUser, PermissionsMixin):
     # While set, nothing is bought or withdrawn for them. Not the same as `is_active`: they may look at everything.
     frozen_at = models.DateTimeField(null=True, blank=True, editable=False)
     frozen_reason = models.CharField(max_length=200, blank=True, default="", db_default="", editable=False)
+    # Closed by the person: what the books need stays under this id, what told who it was is gone.
+    closed_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = UserManager()
 
@@ -95,3 +97,5 @@ class ApiKey(models.Model):
     def limit_subject(self) -> str:
         """What its requests are counted by: each key has a quota of its own."""
         return f"key:{self.pk}"
+
+from apps.accounts.me.models import DataExport, Preferences  # noqa: E402, F401 — models of this app, in files of their own

@@ -10,6 +10,7 @@ from django.db import connection
 
 from apps.accounts.domain import networks_contain, token_parse
 from apps.accounts.managers import email_normalise
+from apps.accounts.me.preferences import preferences_of
 from apps.accounts.models import ApiKey, User
 from apps.core import clock
 from apps.core.api.pagination import Page, PageQuery, keyset_page
@@ -86,3 +87,6 @@ def user_by_email(*, email: str) -> User:
     if user is None:
         raise NotFound(f"No user with email {email}.")
     return user
+
+
+__all__ = ["api_key_authenticate", "api_key_page", "preferences_of", "user_by_email"]

@@ -11,6 +11,7 @@ class DepositsConfig(AppConfig):
             invariants,
             kinds,
             monitor_metrics,
+            personal,
             pool,
             sweep_invariants,
             sweep_metrics,

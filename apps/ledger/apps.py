@@ -7,6 +7,6 @@ class LedgerConfig(AppConfig):
 
     def ready(self) -> None:
         from apps.core import partitions
-        from apps.ledger import invariants, triggers  # noqa: F401 — importing registers the invariants
+        from apps.ledger import invariants, personal, triggers  # noqa: F401 — importing registers them
 
         partitions.register("ledger_entry", on_create=triggers.partition_triggers)

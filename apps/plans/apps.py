@@ -6,4 +6,4 @@ class PlansConfig(AppConfig):
     label = "plans"
 
     def ready(self) -> None:
-        from apps.plans import invariants, kinds  # noqa: F401 — registers both
+        from apps.plans import invariants, kinds, personal  # noqa: F401 — importing registers them

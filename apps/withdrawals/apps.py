@@ -16,7 +16,7 @@ class WithdrawalsConfig(AppConfig):
     def ready(self) -> None:
         from apps.chain.gates import gate_register
         from apps.chain.selectors import own_addresses_register
-        from apps.withdrawals import invariants, kinds, metrics  # noqa: F401 — registration
+        from apps.withdrawals import invariants, kinds, metrics, personal  # noqa: F401 — registration
         from apps.withdrawals.domain import PURPOSE
         from apps.withdrawals.guards import signing_gate
 

@@ -38,6 +38,16 @@ UNFOLD: dict[str, Any] = {
                     _item("Sessions", "devices", "accounts_session"),
                     _item("Audit log", "history", "accounts_auditrecord"),
                     _item("Audit checks", "verified_user", "accounts_auditcheck"),
+                    _item("Data exports", "folder_zip", "accounts_dataexport"),
+                ],
+            },
+            {
+                "title": "Launch",
+                "items": [
+                    _item("Platform", "toggle_on", "launch_platformstate"),
+                    _item("Waitlist", "hourglass_top", "launch_waitlistentry"),
+                    _item("Invitation batches", "outgoing_mail", "launch_invitationbatch"),
+                    _item("Invitations", "mail", "launch_invitation"),
                 ],
             },
             {

@@ -44,6 +44,7 @@ INSTALLED_APPS = [
     "apps.providers",
     "apps.fees",
     "apps.plans",
+    "apps.launch",
     "apps.operations",
     "apps.stream",
     "apps.notifications",
@@ -72,6 +73,8 @@ MIDDLEWARE = [
     "allauth.account.middleware.AccountMiddleware",
     "axes.middleware.AxesMiddleware",
     "apps.accounts.audit.origin.OriginMiddleware",
+    # After the route is known and before its view: what the platform's state does not answer ends here.
+    "apps.launch.middleware.PlatformStateMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 
@@ -98,12 +101,16 @@ TEMPLATES = [
 AUTH_USER_MODEL = "accounts.User"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LANGUAGE_CODE = "en"
+# In which there are texts for mails.
+LANGUAGES = [("en", "English")]
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = False
 
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "var" / "static"
+# Exports of people's data lie here until they expire: outside of what is served, shared by web and worker.
+MEDIA_ROOT = BASE_DIR / env.text("MEDIA_ROOT", default="var/media")
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},

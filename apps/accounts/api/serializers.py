@@ -42,13 +42,3 @@ class ApiKeyCreatedSerializer(ApiKeySerializer):
         allow_null=True,
         help_text="The key itself: shown in this answer only, `null` when the answer is replayed.",
     )
-
-
-class MeSerializer(serializers.Serializer[Any]):
-    id = serializers.UUIDField()
-    email = serializers.EmailField()
-    fee_tier = serializers.CharField()
-    created_at = InstantField()
-    scopes = serializers.ListField(
-        child=serializers.CharField(), help_text="Of the key that asks; a session has all."
-    )

@@ -1,4 +1,4 @@
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from drf_spectacular.utils import extend_schema
@@ -10,34 +10,15 @@ from apps.accounts.api.serializers import (
     ApiKeyCreatedSerializer,
     ApiKeyCreateSerializer,
     ApiKeySerializer,
-    MeSerializer,
 )
 from apps.accounts.domain import networks_within
-from apps.accounts.models import ApiKey, User
+from apps.accounts.models import ApiKey
 from apps.accounts.selectors import api_key_page
 from apps.accounts.services import api_key_create, api_key_revoke, networks_clean
 from apps.core.api.idempotency import idempotent
 from apps.core.api.pagination import PAGE_PARAMETERS, paged
 from apps.core.api.problems import ProblemError
 from apps.core.api.views import ApiView
-
-
-class MeView(ApiView):
-    tag = "accounts"
-    scopes = {"GET": None}
-
-    @extend_schema(operation_id="me_read", responses=MeSerializer, summary="Who asks")
-    def get(self, request: Request) -> Response:
-        user = cast("User", request.user)
-        return Response(
-            {
-                "id": user.id,
-                "email": user.email,
-                "fee_tier": user.fee_tier,
-                "created_at": MeSerializer().fields["created_at"].to_representation(user.created_at),
-                "scopes": scopes_held(request),
-            }
-        )
 
 
 class ApiKeysView(ApiView):

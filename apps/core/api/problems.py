@@ -84,6 +84,7 @@ KINDS: Mapping[str, Kind] = {
         "Another request is refreshing with this token: use what it gets.",
         retryable=True,
     ),
+    "account_in_use": Kind(409, "Account in use", "Something of yours is still here."),
     "request_in_progress": Kind(
         409, "Request in progress", "A request with this idempotency key is still running.", retryable=True
     ),
@@ -96,6 +97,12 @@ KINDS: Mapping[str, Kind] = {
     "idempotency_key_reused": Kind(
         422, "Idempotency key reused", "This idempotency key was used with another body."
     ),
+    "sign_up_closed": Kind(403, "Sign-up closed", "Nobody can sign up just now."),
+    "waitlist_closed": Kind(409, "Waitlist closed", "The platform is open: sign up."),
+    "platform_paused": Kind(
+        503, "Paused", "The platform is paused: looking and withdrawing go on.", retryable=True
+    ),
+    "platform_maintenance": Kind(503, "Maintenance", "The platform is being maintained.", retryable=True),
     "throttled": Kind(429, "Too many requests", "Slow down and try again later.", retryable=True),
     "too_many_streams": Kind(
         429, "Too many streams", "You have as many live streams open as one person may.", retryable=True
