@@ -73,6 +73,11 @@ def export_request(*, user_id: UUID) -> DataExport:
                 >= PER_DAY
             ):
                 raise Conflict("too_many_exports", f"At most {PER_DAY} exports a day.")
+            # One that was given up makes room; its dead letter ends with it.
+            given_up = DataExport.objects.filter(
+                user_id=user_id, state=ExportState.QUEUED, buried_at__isnull=False
+            )
+            given_up.update(state=ExportState.DELETED)
             row = DataExport.objects.create(user_id=user_id, created_at=now, run_after=now)
             audit_record(
                 actor=user_id,

@@ -277,18 +277,22 @@ class InvitationBatchAdmin(ModelAdmin):  # type: ignore[misc]
     def save_model(self, request: HttpRequest, obj: InvitationBatch, form: Any, change: bool) -> None:
         del change
         values = form.cleaned_data
+        obj.pk = invitations.batch_create(
+            name=obj.name,
+            actor=str(request.user),
+            emails=str(values.get("emails") or "").replace(",", "\n").split(),
+            next_in_line=values.get("next_in_line") or 0,
+            valid_days=obj.valid_days,
+        ).pk
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """What the service refuses is said on the form's page; Django has rolled back by then."""
         try:
-            made = invitations.batch_create(
-                name=obj.name,
-                actor=str(request.user),
-                emails=str(values.get("emails") or "").replace(",", "\n").split(),
-                next_in_line=values.get("next_in_line") or 0,
-                valid_days=obj.valid_days,
-            )
+            answer: HttpResponse = super().changeform_view(request, *args, **kwargs)
         except DomainError as error:
-            # Django says that it was added all the same; the row that it would name is not there.
-            raise forms.ValidationError(error.detail) from error
-        obj.pk = made.pk
+            messages.error(request, error.detail)
+            return HttpResponseRedirect(request.path)
+        return answer
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Only by actions."""

@@ -4,6 +4,7 @@ import hmac
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -183,10 +184,10 @@ def progress_annotate(rows: QuerySet[InvitationBatch]) -> QuerySet[InvitationBat
 def progress_read(*, batch_id: UUID) -> Progress:
     """How far a batch is. One query; raises `NotFound`."""
     rows = progress_annotate(InvitationBatch.objects.filter(pk=batch_id))
-    row = rows.values_list("total", "sent", "accepted", "failed", "held", "revoked").first()
+    row: Any = rows.first()
     if row is None:
         raise NotFound
-    return Progress(*row)
+    return Progress(row.total, row.sent, row.accepted, row.failed, row.held, row.revoked)
 
 
 def invitation_find(*, email: str, token: str, lock: bool = False) -> Invitation | None:

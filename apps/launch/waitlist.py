@@ -122,9 +122,8 @@ def entry_prove(*, email: str, code: str) -> Proved:
                 _referral_count(entry)
             return Proved(_standing(entry), ticket)
     # Outside of the transaction: the try stays counted.
-    raise DomainError(
-        "invalid_code", "The code is wrong or too old, or another one was sent since.", status=422
-    )
+    said = "The code is wrong or too old, or another one was sent since."
+    raise DomainError("invalid_code", said, pointer="/code")
 
 
 def _code_take(entry: WaitlistEntry, code: str) -> bool:

@@ -24,8 +24,8 @@ from tests.launch.support import go, waiting
 pytestmark = pytest.mark.django_db
 
 
-def batch(*emails: str, **options: int) -> InvitationBatch:
-    return invitations.batch_create(name="first", actor="op", emails=emails, **options)
+def batch(*emails: str, valid_days: int = 14) -> InvitationBatch:
+    return invitations.batch_create(name="first", actor="op", emails=emails, valid_days=valid_days)
 
 
 def send() -> None:

@@ -75,7 +75,7 @@ def test_a_wrong_code_answers_the_same_whoever_it_is(client: ApiClient) -> None:
         for email in ("ada@example.org", "nobody@example.org", "no email at all")
     ]
     for answer in answers:
-        problem(answer, 422, "invalid_code")
+        problem(answer, 400, "invalid_code", errors=[("/code", "invalid_code")])
     assert (
         len(
             {

@@ -215,8 +215,9 @@ class CloseView(ApiView):
     )
     def post(self, request: Request) -> Response:
         """Refused with 409 `account_in_use` while balances, live plans, buys, withdrawals or arriving deposits are
-        there: `obstacles` in the problem says which. Then keys and sessions end, and what told who you are is blanked; the
-        books stay. The email may sign up again."""
+        there: `obstacles` in the problem says which. Then keys and sessions end, and what told who you are is
+        blanked; the books stay. The email may sign up again.
+        """
         values = self.read(request, shown.CloseSerializer)
         if email_normalise(values["email"]) != cast("User", request.user).email:
             raise DomainError("email_differs", "That is not the email of this account.", pointer="/email")

@@ -19,7 +19,7 @@ def preferences_of(user_ids: Collection[UUID]) -> dict[UUID, PreferencesRead]:
     """The preferences of people; defaults for who never said. One query."""
     found = {
         row.user_id: PreferencesRead(row.language, row.zone, frozenset(row.mails), row.digest)
-        for row in Preferences.objects.filter(user_id__any_of=list(user_ids))
+        for row in Preferences.objects.filter(user_id__in=list(user_ids))
     }
     return {user_id: found.get(user_id, PreferencesRead()) for user_id in user_ids}
 

@@ -139,6 +139,7 @@ class ProblemAutoSchema(AutoSchema):
             statuses |= {400, 409, 422}
         if getattr(self.view, "counted", False):
             statuses.add(429)
+        statuses |= getattr(self.view, "also", {}).get(self.method, frozenset())
         return sorted(statuses)
 
     def _problem(self, status: int) -> dict[str, Any]:

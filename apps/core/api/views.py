@@ -76,6 +76,8 @@ class ApiView(CountedView):
     refusals: ClassVar[Collection[int]] = ()
     step_up: ClassVar[frozenset[str] | set[str]] = frozenset()
     tag: ClassVar[str] = ""
+    # Problems of a method that its path and body do not tell: for the OpenAPI document.
+    also: ClassVar[Mapping[str, frozenset[int]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

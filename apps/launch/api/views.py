@@ -118,6 +118,8 @@ class WaitlistConfirmView(ApiView):
 class WaitlistPositionView(ApiView):
     public = True
     tag = "waitlist"
+    # An unknown ticket, and a waitlist that is closed.
+    also = {"GET": frozenset({404, 409}), "DELETE": frozenset({404})}
 
     @extend_schema(
         operation_id="waitlist_position",
