@@ -11,11 +11,12 @@ import logging
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import orjson
 from django.core import signing
@@ -26,16 +27,18 @@ from django.db import IntegrityError, connection, transaction
 from apps.accounts.audit import audit_record
 from apps.accounts.me.domain import ExportState
 from apps.accounts.me.models import DataExport
+from apps.accounts.me.preferences import preferences_of
 from apps.accounts.models import User
 from apps.core import clock, doorbell, work
 from apps.core.api.pagination import Page, PageQuery, keyset_page
 from apps.core.errors import Conflict, NotFound
 from apps.core.failpoints import reach
+from apps.mail.services import message_queue
 
 logger = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
-KEPT = timedelta(hours=24)
+KEPT = timedelta(days=7)
 LINK_SECONDS = 600
 PER_DAY = 5
 # How many rows a section's cursor should fetch at a time, and how many are written at once.
@@ -175,10 +178,27 @@ def export_build(claim: work.Claim[DataExport]) -> None:
                 expires_at=now + KEPT,
                 run_after=now + KEPT,
             )
+            _ready_tell(row, now + KEPT)
     reach("accounts.export.ready")
     if not ours:
         # Somebody took it over, or the account was closed meanwhile: their file, or none, is the one that counts.
         _file_delete(name)
+
+
+def _ready_tell(row: DataExport, until: datetime) -> None:
+    """Asked for, so sent whatever is muted; no link: who reads the mail still has to sign in."""
+    wanted = preferences_of([row.user_id])[row.user_id]
+    message_queue(
+        to=User.objects.values_list("email", flat=True).get(pk=row.user_id),
+        template="export_ready",
+        context={
+            "days": KEPT.days,
+            "expires_at": f"{until.astimezone(ZoneInfo(wanted.zone)):%d %B %Y, %H:%M %Z}",
+        },
+        key=f"export_ready:{row.pk}",
+        essential=True,
+        language=wanted.language,
+    )
 
 
 def archive_write(place: IO[bytes], *, user_id: UUID) -> dict[str, int]:

@@ -106,7 +106,7 @@ def invitations_send(rows: list[Invitation]) -> None:
         message_queue(
             to=row.email,
             template="invitation",
-            context={"code": token, "expires_at": row.expires_at.isoformat(), "days": days[row.batch_id]},
+            context={"code": token, "days": days[row.batch_id]},
             key=f"invitation:{row.pk}",
             essential=True,
             language=row.language,

@@ -114,16 +114,32 @@ def entry_prove(*, email: str, code: str) -> Proved:
         right = entry is not None and _code_take(entry, code)
         if entry is not None and right:
             entry.ticket_hash = tokens.token_hash(ticket)
-            if entry.state == EntryState.UNPROVEN:
+            first = entry.state == EntryState.UNPROVEN
+            if first:
                 entry.state, entry.proved_at = EntryState.WAITING, clock.now()
                 entry.rank = (WaitlistEntry.objects.aggregate(last=Max("rank"))["last"] or 0) + 1
             entry.save()
             if entry.proved_at is not None and entry.referred_by_id is not None:
                 _referral_count(entry)
-            return Proved(_standing(entry), ticket)
+            standing = _standing(entry)
+            if first:
+                _place_tell(standing)
+            return Proved(standing, ticket)
     # Outside of the transaction: the try stays counted.
     said = "The code is wrong or too old, or another one was sent since."
     raise DomainError("invalid_code", said, pointer="/code")
+
+
+def _place_tell(standing: Standing) -> None:
+    entry = standing.entry
+    message_queue(
+        to=entry.email,
+        template="waitlist",
+        context={"position": standing.position, "referral_code": entry.referral_code},
+        key=f"waitlist:{entry.pk}:place",
+        essential=True,
+        language=entry.language,
+    )
 
 
 def _code_take(entry: WaitlistEntry, code: str) -> bool:

@@ -34,9 +34,15 @@ def test_me() -> None:
     assert response.json() == {
         "id": str(user.id),
         "email": "ann@example.org",
+        "email_verified": False,
         "fee_tier": "gold",
         "created_at": user.created_at.isoformat().replace("+00:00", "Z"),
+        "roles": [],
+        "factors": [],
         "scopes": ["plans:read"],
+        "frozen_at": None,
+        "api_keys": 1,
+        "limits": {"api_keys": 50, "plans": 100, "withdrawal_destinations": 50},
     }
 
 
@@ -247,10 +253,10 @@ def test_authentication_is_one_query() -> None:
     _, client = user_with_key()
     with CaptureQueriesContext(connection) as first:
         assert client.get(ME).status_code == 200
-    assert len(first) == 2, "the key with its user, and the note of its use"
+    assert len(first) == 2 + 2, "the key with its user, the note of its use; then what me tells: roles, keys"
     with CaptureQueriesContext(connection) as second:
         assert client.get(ME).status_code == 200
-    assert len(second) == 1
+    assert len(second) == 1 + 2
     assert 'INNER JOIN "accounts_user"' in second[0]["sql"]
     with CaptureQueriesContext(connection) as refused:
         ApiClient("trn_" + "a" * 12 + "_" + "b" * 50).get(ME)

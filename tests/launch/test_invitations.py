@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -19,9 +20,17 @@ from apps.launch.models import Invitation, InvitationBatch, WaitlistEntry
 from apps.launch.switches import switch_stop
 from apps.mail.models import Message
 from apps.treasury.models import Activity
-from tests.launch.support import go, waiting
+from tests.chain import test_kills as chain_kills
+from tests.launch.support import go, secret_of, waiting
 
 pytestmark = pytest.mark.django_db
+STEPS = """
+import django
+django.setup()
+from apps.core import work
+from apps.launch.kinds import INVITE
+work.drain(INVITE, budget_seconds=0)
+"""
 
 
 def batch(*emails: str, valid_days: int = 14) -> InvitationBatch:
@@ -33,9 +42,7 @@ def send() -> None:
 
 
 def token_of(email: str) -> str:
-    message = Message.objects.filter(to=email, template="invitation").order_by("-id").first()
-    assert message is not None
-    return str(message.context["code"])
+    return secret_of(Message.objects.filter(to=email, template="invitation").order_by("-id")[0])
 
 
 def progress(made: InvitationBatch) -> tuple[int, int, int, int, int, int]:
@@ -232,3 +239,27 @@ def test_a_batch_of_nobody_is_refused(emails: tuple[str, ...]) -> None:
     with pytest.raises(DomainError):
         batch(*emails)
     assert not InvitationBatch.objects.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "place",
+    ["work.launch.invite.claimed", "launch.invite.queued", "work.launch.invite.after_commit"],
+)
+def test_killed_anywhere_everybody_has_one_mail_and_it_works(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain_kills, "STEPS", STEPS)
+    go(State.PRE_LAUNCH)
+    emails = [f"p{number}@example.org" for number in range(5)]
+    made = batch(*emails)
+
+    assert chain_kills.run("invite", tmp_path, place) == -9
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE launch_invitation SET leased_until = clock_timestamp() - interval '1 s'")
+    send()
+
+    assert progress(made) == (5, 5, 0, 0, 0, 0)
+    assert Message.objects.filter(template="invitation").count() == 5
+    assert [refusal(email, token_of(email)) for email in emails] == [""] * 5

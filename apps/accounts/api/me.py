@@ -38,7 +38,7 @@ _EXPORT = {
     "state": "ready",
     "created_at": "2026-11-21T09:00:00Z",
     "ready_at": "2026-11-21T09:00:02Z",
-    "expires_at": "2026-11-22T09:00:02Z",
+    "expires_at": "2026-11-28T09:00:02Z",
     "size_bytes": 48213,
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "rows": {"account": 1, "plans": 3, "slots": 61, "statement": 183},

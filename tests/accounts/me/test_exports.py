@@ -17,6 +17,7 @@ from apps.accounts.exports import BUILD, DELETE, archive_write, export_request
 from apps.accounts.me.models import DataExport
 from apps.core import clock, work
 from apps.core.errors import Conflict
+from apps.mail.models import Message
 from tests.chain import test_kills as chain_kills
 from tests.core.api.support import ApiClient, problem, user_with_key
 from tests.deposits.support import USDC, Bank
@@ -88,6 +89,8 @@ def test_ask_wait_download(media: Path) -> None:
     assert client.get(EXPORTS).json()["data"][0]["id"] == body["id"]
     assert [Path(name).suffix for name in files(media)] == [".zip"]
     assert user.exports.count() == 1
+    told = Message.objects.get()
+    assert (told.to, told.template, told.essential) == ("ann@example.org", "export_ready", True)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -125,7 +128,7 @@ def test_the_file_is_deleted_when_it_expires(media: Path, time_travel: Callable[
     work.drain(DELETE, budget_seconds=0)
     assert len(files(media)) == 1
 
-    time_travel(seconds=24 * 3_600 + 1)
+    time_travel(seconds=7 * 24 * 3_600 + 1)
     problem(ApiClient().get(url), 404, "not_found")
     work.drain(DELETE, budget_seconds=0)
 
@@ -282,6 +285,7 @@ def test_killed_anywhere_there_is_one_whole_file_and_then_none(
     if step == "build":
         assert row.state == "ready"
         assert files(media) == [row.file_name]
+        assert Message.objects.filter(template="export_ready").count() == 1
         assert read((media / row.file_name).read_bytes())["account"][0]["email"] == "ann@example.org"
     else:
         assert (row.state, files(media)) == ("deleted", [])
