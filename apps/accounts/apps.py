@@ -23,3 +23,7 @@ class AccountsConfig(AppConfig):
         last = [config for config in apps.get_app_configs() if config.models_module is not None][-1]
         post_migrate.connect(roles.after_migrate, sender=last, dispatch_uid="accounts.roles")
         from apps.accounts import exports, personal  # noqa: F401 — registers kinds of work and sections
+        from apps.accounts.me.preferences import unsubscribed
+        from apps.mail.suppressing import unsubscribe_listen
+
+        unsubscribe_listen(unsubscribed)

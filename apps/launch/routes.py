@@ -32,6 +32,7 @@ LINES: tuple[Line, ...] = (
     _line(rf"{_API}auth/(sign-?up|provider/sign-?up)", R.SIGN_UP),
     _line(rf"{_API}(auth|sessions)(/|$)", R.SIGN_IN),
     _line(rf"{_API}(webhooks|mail)/", R.INBOUND, "POST"),
+    _line(r"mail/unsubscribe/", R.MANAGE),
     # Said by POST because of its body; changes nothing.
     _line(rf"{_API}(plans/preview|fees/quote)$", R.READ),
     _line(rf"{_API}plans/[^/]+/(pause|cancel)$", R.MANAGE),
@@ -40,7 +41,7 @@ LINES: tuple[Line, ...] = (
     _line(rf"{_API}withdrawals(/|$)", R.WITHDRAW, "POST", "PUT", "PATCH", "DELETE"),
     # An address is needed to withdraw to; removing one, or a key, protects.
     _line(
-        rf"{_API}(me|api-keys|withdrawal-destinations|mail|unsubscribe|notifications)(/|$)",
+        rf"{_API}(me|api-keys|withdrawal-destinations)(/|$)",
         R.MANAGE,
         "POST",
         "PUT",

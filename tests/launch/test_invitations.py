@@ -245,7 +245,7 @@ def test_a_batch_of_nobody_is_refused(emails: tuple[str, ...]) -> None:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     "place",
-    ["work.launch.invite.claimed", "launch.invite.queued", "work.launch.invite.after_commit"],
+    ["launch.invite.queued", "work.launch.invite.after_commit"],
 )
 def test_killed_anywhere_everybody_has_one_mail_and_it_works(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -8,11 +8,13 @@ from django.conf import settings
 from django.db import transaction
 
 from apps.accounts.audit import audit_record
+from apps.accounts.managers import email_normalise
 from apps.accounts.me.domain import MAIL_KINDS, PreferencesRead
 from apps.accounts.me.models import Preferences
 from apps.accounts.models import User
 from apps.core import clock
 from apps.core.errors import DomainError, NotFound
+from apps.mail.suppressing import address_resubscribe
 
 
 def preferences_of(user_ids: Collection[UUID]) -> dict[UUID, PreferencesRead]:
@@ -45,7 +47,8 @@ def preferences_set(
                 "unknown_mail", "There is no such mail, or it is essential.", pointer=f"/mails/{kind}"
             )
     with transaction.atomic():
-        if not User.objects.select_for_update(no_key=True).filter(pk=user_id, is_active=True).exists():
+        user = User.objects.select_for_update(no_key=True).filter(pk=user_id, is_active=True).first()
+        if user is None:
             raise NotFound
         row = Preferences.objects.filter(user_id=user_id).first() or Preferences(user_id=user_id)
         before = _shown(row)
@@ -57,6 +60,9 @@ def preferences_set(
         row.updated_at = clock.now()
         row.save()
         after = _shown(row)
+        if again := set(before["muted"]) - set(after["muted"]):
+            # Who unsubscribed by a mail's link and wants these after all.
+            address_resubscribe(address=user.email, kinds=again)
         if after != before:
             audit_record(
                 actor=user_id,
@@ -67,6 +73,14 @@ def preferences_set(
                 after=after,
             )
     return PreferencesRead(row.language, row.zone, frozenset(row.mails), row.digest)
+
+
+def unsubscribed(address: str, kinds: frozenset[str]) -> None:
+    """Somebody followed a mail's unsubscribe link: their preferences say so, too. In that transaction."""
+    user = User.objects.filter(email=email_normalise(address), is_active=True).first()
+    off = {kind: False for kind in MAIL_KINDS if kind in kinds}
+    if user is not None and off:
+        preferences_set(user_id=user.pk, mails=off)
 
 
 def _shown(row: Preferences) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from apps.accounts.me.domain import PreferencesRead
 from apps.accounts.me.models import Preferences
 from apps.accounts.selectors import preferences_of
 from apps.accounts.services import user_create
+from apps.mail.suppressing import address_unsubscribe
 from tests.core.api.support import ApiClient, problem, user_with_key
 
 pytestmark = pytest.mark.django_db
@@ -89,3 +90,12 @@ def test_preferences_of_many_are_one_query(django_assert_num_queries: Any) -> No
     people = [user_create(email=f"p{number}@example.org").pk for number in range(5)]
     with django_assert_num_queries(1):
         assert len(preferences_of(people)) == 5
+
+
+def test_unsubscribing_by_a_mails_link_shows_in_the_preferences() -> None:
+    user, client = user_with_key("ann@example.org")
+    address_unsubscribe(address="ann@example.org", kind="buy_done")
+    address_unsubscribe(address="nobody@example.org", kind="funds_low")
+    assert preferences_of([user.pk])[user.pk].muted == {"buy_done"}
+    client.patch(PREFERENCES, {"mails": {"buy_done": True}})
+    assert preferences_of([user.pk])[user.pk].muted == frozenset()
