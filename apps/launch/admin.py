@@ -80,16 +80,20 @@ class PlatformStateAdmin(_Kept, ModelAdmin):  # type: ignore[misc]
         ]
 
     def has_switch_permission(self, request: HttpRequest) -> bool:
-        """Who may switch: the permission to change states, which no form asks for."""
+        """Who may change the state, and open or close sign-up: a permission that no form asks for."""
         return bool(request.user.has_perm("launch.change_platformstate"))
+
+    def _may(self, request: HttpRequest, activity: Activity, to: str) -> bool:
+        """Stopping money is easier than letting it go again, as on the page of pauses."""
+        if activity == Activity.SIGNING_UP:
+            return self.has_switch_permission(request)
+        return bool(request.user.has_perm(f"treasury.{'add' if to == 'stop' else 'change'}_pause"))
 
     def switchboard(self, request: HttpRequest) -> HttpResponse:
         """State and kill switches on one page; each press asks for a reason and is held against what was seen."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         if request.method == "POST":
-            if not self.has_switch_permission(request):
-                raise PermissionDenied
             self._switch(request)
             return HttpResponseRedirect(reverse("admin:launch_switchboard"))
         last = PlatformState.objects.order_by("-number").first()
@@ -107,6 +111,8 @@ class PlatformStateAdmin(_Kept, ModelAdmin):  # type: ignore[misc]
                     "activity": activity,
                     "pauses": pauses,
                     "stopped": any(one.asset_id is None for one in pauses),
+                    "may_stop": self._may(request, activity, "stop"),
+                    "may_allow": self._may(request, activity, "allow"),
                     "liftable": any(
                         one.asset_id is None and one.source == PauseSource.OPERATOR for one in pauses
                     ),
@@ -129,6 +135,13 @@ class PlatformStateAdmin(_Kept, ModelAdmin):  # type: ignore[misc]
             )
             return
         values, actor = form.cleaned_data, str(request.user)
+        allowed = (
+            self.has_switch_permission(request)
+            if isinstance(form, StateForm)
+            else self._may(request, Activity(values["activity"]), values["to"])
+        )
+        if not allowed:
+            raise PermissionDenied
         try:
             if isinstance(form, StateForm):
                 until = clock.now() + timedelta(minutes=values["minutes"]) if values["minutes"] else None

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from django.db import IntegrityError, transaction
 
+from apps.accounts.audit import audit_record
 from apps.core import clock
 from apps.core.brief import Brief
 from apps.core.errors import Conflict, DomainError
@@ -83,6 +84,14 @@ def state_set(
             )
             _switches_follow(state, reason=reason, actor=actor)
             payload = {"from": before, "to": state, "message": row.message}
+            audit_record(
+                actor=actor,
+                action="platform.state_changed",
+                target_type="platform",
+                target_id=row.number,
+                before={"state": before},
+                after={"state": state, "reason": row.reason},
+            )
             events_publish([EventDraft("platform.state_changed", "platform", PLATFORM, payload)])
     except IntegrityError as error:
         raise Conflict("state_changed", "Somebody else changed the state at this moment.") from error

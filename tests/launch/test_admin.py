@@ -29,8 +29,8 @@ def browser(*permissions: str) -> Client:
 @pytest.fixture
 def operator() -> Client:
     return browser(
-        "view_platformstate", "change_platformstate", "view_waitlistentry", "view_invitationbatch",
-        "add_invitationbatch", "change_invitationbatch",
+        "view_platformstate", "change_platformstate", "add_pause", "change_pause", "view_waitlistentry",
+        "view_invitationbatch", "add_invitationbatch", "change_invitationbatch",
     )  # fmt: skip
 
 
@@ -77,6 +77,16 @@ def test_who_may_only_look_cannot_press() -> None:
     assert browser().get(BOARD).status_code == 403
     assert Client().get(BOARD).status_code == 302
     assert not PlatformState.objects.exists()
+
+
+def test_who_may_stop_may_not_let_go_again() -> None:
+    stopper = browser("view_platformstate", "add_pause")
+    stopper.post(BOARD, {"activity": "buying", "to": "stop", "reason": "look"})
+    assert platform_read().stopped == {Activity.BUYING}
+    assert "Allow again" not in stopper.get(BOARD).content.decode()
+    for values in ({"activity": "buying", "to": "allow"}, {"activity": "signing_up", "to": "stop"}):
+        assert stopper.post(BOARD, {**values, "reason": "r"}).status_code == 403
+    assert platform_read().stopped == {Activity.BUYING}
 
 
 def test_the_waitlist_is_exported_without_formulas(operator: Client) -> None:
