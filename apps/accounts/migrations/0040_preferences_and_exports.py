@@ -12,7 +12,7 @@ import apps.core.ids
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0002_frozen"),
+        ("accounts", "0031_audit"),
     ]
 
     operations = [
