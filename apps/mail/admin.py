@@ -59,7 +59,7 @@ class DeadLetterFilter(admin.SimpleListFilter):
 
 @admin.register(Message)
 class MessageAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]
-    """Filter by “Dead letters” for what needs a hand. Secrets are never shown; contexts are, to staff."""
+    """Filter by “Dead letters” for what needs a hand. Secrets are never shown."""
 
     list_display = ("created_at", "to", "template", "shown_state", "suppressed_for", "sent_at", "last_error")
     list_filter = (DeadLetterFilter, "state", "suppressed_for", "template")

@@ -4,7 +4,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("events", "0002_partitioned")]
+    dependencies = [("events", "0003_xid")]
 
     operations = [
         migrations.RunSQL(
