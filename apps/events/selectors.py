@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
 from django.db import connection
 
 NIL = UUID(int=0)
@@ -43,21 +44,15 @@ def events_after(cursor: EventCursor, limit: int) -> list[LoggedEvent]:
 
     Only transactions that are older than every one still running are read, so that none of them can add an event
     before a place that was passed: no gap, no repetition, whatever commits meanwhile. The price: a transaction that
-    takes long delays what is younger (it cannot take longer than its timeouts allow). Index: events_event_xid.
+    takes long delays what is younger (it cannot take longer than its timeouts allow). Two events of one person may come
+    in another order than their sequence says, when they were written at once. Index: events_event_xid.
     """
     with connection.cursor() as sql:
         sql.execute(
             "SELECT xid::text::bigint, id, topic, subject_type, subject_id, sequence, object_type, object_id,"
-            " payload, occurred_at FROM events_event"
+            " payload::text, occurred_at FROM events_event"
             " WHERE (xid, id) > (%s::text::xid8, %s::uuid)"
             " AND xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY xid, id LIMIT %s",
             [str(cursor.xid), cursor.id, limit],
         )
-        return [LoggedEvent(*row) for row in sql.fetchall()]
-
-
-def log_end() -> EventCursor:
-    """The place before which everything that is written has been read: where a new reader begins."""
-    with connection.cursor() as sql:
-        sql.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-        return EventCursor(int(sql.fetchone()[0]), NIL)
+        return [LoggedEvent(*row[:8], orjson.loads(row[8]), row[9]) for row in sql.fetchall()]

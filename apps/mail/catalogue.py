@@ -109,9 +109,7 @@ _ALL = (
                     "bought_asset": "WBTC",
                 },
             ],
-            "totals": [
-                {"spent": "70", "sold_asset": "USDC", "received": "0.0213984", "bought_asset": "WETH"},
-            ],
+            "count": 2,
             "skipped": [
                 {"plan_name": "Bitcoin daily", "number": 31, "why": "The price was above your limit."}
             ],
@@ -146,9 +144,10 @@ _ALL = (
                 {
                     "asset": "USDC",
                     "available": "85.5",
-                    "daily": "27.14",
+                    "planned": "190",
                     "lasts": "about 3 days",
-                    "next_at": "Monday 23 November 2026, 09:00",
+                    "next_at": "Monday 23 November 2026, 09:00 UTC",
+                    "short_at": "Tuesday 24 November 2026, 09:00 UTC",
                 }
             ]
         },

@@ -99,6 +99,8 @@ UNFOLD: dict[str, Any] = {
                     _item("Suppressed addresses", "block", "mail_suppression"),
                     _item("Unsubscriptions", "unsubscribe", "mail_unsubscription"),
                     _item("Provider's word", "forward_to_inbox", "mail_providerevent"),
+                    _item("Digests", "calendar_today", "notifications_digest"),
+                    _item("Untold events", "report", "notifications_untold"),
                     _item("Mailbox (development)", "inbox", "mail_letter"),
                 ],
             },
