@@ -11,7 +11,7 @@ from apps.mail.models import Letter, Message
 from apps.mail.selectors import letters_received
 from apps.mail.services import MessageDraft, message_queue, messages_queue
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 CODE = "739154"
 
@@ -39,6 +39,7 @@ def test_what_is_rolled_back_queues_nothing() -> None:
     assert Message.objects.count() == 0
 
 
+@pytest.mark.django_db(transaction=True)
 def test_two_at_once_with_one_key_queue_one() -> None:
     barrier = threading.Barrier(2)
     found: list[object] = []
@@ -99,7 +100,7 @@ def test_many_are_queued_in_one_statement_and_sent_by_priority(django_assert_num
         MessageDraft(f"p{n}@example.com", "welcome", f"e{n}:p:welcome", essential=n % 2 == 0)
         for n in range(20)
     ]
-    with django_assert_num_queries(3):  # type: ignore[operator] # begin, insert, commit
+    with django_assert_num_queries(3):  # type: ignore[operator]  # savepoint, insert, release
         assert messages_queue([*drafts, drafts[0]]) == 20
 
     assert messages_queue(drafts) == 0

@@ -10,7 +10,7 @@ from apps.mail.models import Message
 from tests.mail.resend import Resend
 from tests.mail.support import code_queue, deposit_queue, make_due, send_all, state_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 def test_a_mail_goes_out_whole(resend: Resend) -> None:

@@ -11,7 +11,7 @@ from apps.mail.unsubscribing import unsubscribe_token
 from tests.mail.resend import Resend
 from tests.mail.support import code_queue, deposit_queue, send_all, state_of
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ from django.db import transaction
 
 from apps.accounts.models import User
 from apps.core import clock
-from apps.ledger.domain import AccountKey, AccountKind
-from apps.ledger.services import accounts_open
 from apps.mail.models import Message
 from apps.notifications import funds
 from apps.notifications.funds import funds_check
@@ -18,7 +16,7 @@ from apps.notifications.models import FundsCheck, FundsNotice
 from apps.plans.models import Plan
 from tests.notifications.world import available_set, market_make
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +30,7 @@ def person(number: int = 1) -> User:
     return User.objects.create(email=f"p{number}@example.com")
 
 
-def plan(owner: User, units: int, *, in_days: float = 1, every_days: int = 1, **more: Any) -> Plan:
+def plan(owner: User, units: int, *, in_days: float = 1.01, every_days: int = 1, **more: Any) -> Plan:
     at = clock.now() + timedelta(days=in_days)
     values: dict[str, Any] = {
         "owner": owner, "market": market_make(), "name": "p", "amount_units": units, "schedule_kind": "hourly",
@@ -57,7 +55,7 @@ def test_the_first_buy_that_is_not_covered_is_named() -> None:
     message = Message.objects.get()
     assert (message.to, message.template, message.essential) == ("p1@example.com", "funds_low", False)
     (asset,) = message.context["assets"]
-    assert (asset["available"], asset["planned"]) == ("0.00025", "0.00071")
+    assert (asset["available"], asset["planned"]) == ("0.00025", "0.00061")
     assert asset["lasts"] == "about 3 days"
     assert FundsCheck.objects.get().done_at is not None
 
@@ -134,5 +132,3 @@ def test_before_the_hour_nothing_is_done(time_travel: Callable[..., int]) -> Non
 
     assert funds_check() is False
     assert Message.objects.count() == 0
-
-
