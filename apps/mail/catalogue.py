@@ -152,7 +152,11 @@ _ALL = (
             ]
         },
     ),
-    Template("withdrawal_requested", "A withdrawal was asked for", sample=_WITHDRAWAL),
+    Template(
+        "withdrawal_requested",
+        "A withdrawal was asked for",
+        sample={name: _WITHDRAWAL[name] for name in ("amount", "asset", "fee", "destination")},
+    ),
     Template("withdrawal_step", "A withdrawal went one step on", kind="withdrawal_steps", sample=_WITHDRAWAL),
     # Launch and one's own data.
     Template(

@@ -5,6 +5,7 @@ A `.mail` file says what a letter says, in blocks (`subject`, `preview`, `body`)
 bytes at each try, which is what a provider's idempotency key asks for.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,7 @@ from django.template import Context, Engine, Template
 _ROOT = Path(__file__).resolve().parent / "templates" / "mail"
 _LANGUAGE = "en"
 _SUBJECT_MAX = 150
+_BLANK_LINES = re.compile(r"\n\s*\n\n")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def render(
     values = {**context, "unsubscribe_url": unsubscribe_url, "platform": settings.PLATFORM_NAME}
     return Rendered(
         subject=" ".join(_render(name, "subject", values).split())[:_SUBJECT_MAX],
-        text=_render(name, "txt", values).strip() + "\n",
+        text=_BLANK_LINES.sub("\n\n", _render(name, "txt", values)).strip() + "\n",
         html=_render(name, "html", values),
     )
 

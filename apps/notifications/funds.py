@@ -100,7 +100,7 @@ def funds_check() -> bool:
 
 def _candidates(owner_id: UUID) -> tuple[UUID, int, dict[tuple[UUID, UUID], int]]:
     """The last person of the step, how many people it has, and available units by (person, asset) worth a look."""
-    parameters = {
+    parameters: dict[str, Any] = {
         "owner": owner_id,
         "limit": PEOPLE_PER_STEP,
         "hours": int(HORIZON.total_seconds()) // 3_600,

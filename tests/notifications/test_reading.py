@@ -4,16 +4,18 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection, transaction
 
+from apps.accounts import selectors as account_selectors
 from apps.accounts.models import User
 from apps.core import clock, work
 from apps.core.models import Asset
 from apps.events.services import EventDraft, events_publish
 from apps.mail.models import Message
-from apps.notifications import kinds, recipients
+from apps.notifications import kinds
 from apps.notifications.models import Digest, DigestEntry, Reader, Untold
 from apps.notifications.reading import notifications_read
 
@@ -42,7 +44,7 @@ def person() -> User:
 def preferences(monkeypatch: pytest.MonkeyPatch) -> dict[UUID, Said]:
     said: dict[UUID, Said] = {}
     monkeypatch.setattr(
-        recipients.accounts,
+        account_selectors,
         "preferences_of",
         lambda ids: {i: said.get(i, Said()) for i in ids},
         raising=False,
@@ -219,7 +221,7 @@ def test_a_digest_gathers_a_day_of_the_persons_zone(
     read_all()
     assert (Message.objects.count(), DigestEntry.objects.count()) == (0, 2)
     digest = Digest.objects.get()
-    local = digest.run_after.astimezone(recipients.ZoneInfo("Pacific/Auckland"))
+    local = digest.run_after.astimezone(ZoneInfo("Pacific/Auckland"))
     assert (local.hour, local.date()) == (8, digest.day + timedelta(days=1))
     assert work.drain(kinds.DIGEST_WORK) == 0
 
