@@ -25,8 +25,7 @@ work.drain(kinds.SEND_BULK_WORK, budget_seconds=0)
 
 
 def drain_in_a_process(failpoint: str = "", **environment: str) -> int:
-    database = connection.settings_dict
-    url = f"postgresql://{database['USER']}:{database['PASSWORD']}@{database['HOST']}:{database['PORT']}/{database['NAME']}"
+    url = "postgresql://{USER}:{PASSWORD}@{HOST}:{PORT}/{NAME}".format(**connection.settings_dict)
     environment = {
         **os.environ,
         "DATABASE_URL": url,
