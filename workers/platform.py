@@ -2,6 +2,7 @@
 
 import structlog
 
+from apps.accounts.signin.services import signin_purge
 from apps.accounts.tokens.services import sessions_purge
 from apps.core import doorbell, partitions, probe, work
 from apps.core.api.idempotency import idempotency_keys_purge
@@ -39,6 +40,12 @@ def idempotency_purge() -> None:
     """Expired keys, a limited number at a time; the next run goes on. With them the limits' old windows."""
     idempotency_keys_purge()
     rate_windows_purge()
+
+
+@task("accounts.signin_purge", queue="default")
+def signins_purge() -> None:
+    """What signing in left behind and is over, a limited number of rows at a time."""
+    signin_purge()
 
 
 @task("accounts.sessions_purge", queue="default")

@@ -31,6 +31,7 @@ _EVERY: dict[str, timedelta] = {
     # One walk along the whole chain a day, in parts: each look goes on with it, or sees that none is due.
     "accounts.audit_check": timedelta(minutes=5),
     "launch.waitlist_purge": timedelta(hours=1),
+    "accounts.signin_purge": timedelta(minutes=10),
     "operations.invariants": timedelta(minutes=15),
 }
 

@@ -35,7 +35,9 @@ class Authenticator:
             _FLAGS | AuthenticatorData.FLAG.AT,
             self.count,
             AttestedCredentialData.create(
-                b"\0" * 16, self.credential_id, ES256.from_cryptography_key(self.key.public_key())  # type: ignore[no-untyped-call]
+                b"\0" * 16,
+                self.credential_id,
+                ES256.from_cryptography_key(self.key.public_key()),  # type: ignore[no-untyped-call]
             ),
         )
         attestation = AttestationObject.create("none", data, {})

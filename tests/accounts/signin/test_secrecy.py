@@ -2,13 +2,17 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from axes.models import AccessAttempt
+from django.contrib.sessions.models import Session as DjangoSession
 from django.db import connection
 
 from apps.accounts.signin.api.urls import urlpatterns
 from apps.accounts.signin.counts import MARKS
+from apps.accounts.signin.services import signin_purge
 from tests.accounts.signin.authenticator import Authenticator
 from tests.accounts.signin.support import EMAIL, OTHER, PASSWORD, Person, code_sent
 from tests.core.api.support import problem
@@ -120,3 +124,17 @@ def test_what_is_over_is_gone_and_swept() -> None:
         assert [row[0] for row in cursor.fetchall()] == ["fresh", "over"]
     MARKS.set("long " * 100, 1, 60)
     assert MARKS.get("long " * 100) == 1
+
+
+def test_what_is_over_is_purged_and_the_rest_is_left(later: Callable[[float], None]) -> None:
+    person = Person().sign_up()
+    left = Person("203.0.113.8")
+    left.post("password/forgot", {"email": EMAIL})
+    left.sign_in(password=OTHER)
+    assert (DjangoSession.objects.count(), AccessAttempt.objects.count()) == (2, 1)
+    assert signin_purge() == 0
+    later(3_700)
+    # With the counts of an hour ago.
+    assert signin_purge() > 2
+    assert (DjangoSession.objects.count(), AccessAttempt.objects.count()) == (1, 0)
+    assert person.get("factors").status_code in (200, 401)
