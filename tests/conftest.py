@@ -1,7 +1,7 @@
 """What every test needs from the database."""
 
-import time
 import math
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -18,6 +18,7 @@ class AccountsConfig(AppConfig):
         from apps.accounts import invariants, roles  # noqa: F401 — importing registers the invariants
         from apps.accounts.audit.guards import partition_guards
         from apps.core import partitions
+
         partitions.register("accounts_auditrecord", on_create=partition_guards)
         # After the last app: by then every permission exists.
         last = [config for config in apps.get_app_configs() if config.models_module is not None][-1]

@@ -98,4 +98,5 @@ class ApiKey(models.Model):
         """What its requests are counted by: each key has a quota of its own."""
         return f"key:{self.pk}"
 
+
 from apps.accounts.me.models import DataExport, Preferences  # noqa: E402, F401 — models of this app, in files of their own

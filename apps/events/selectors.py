@@ -55,4 +55,5 @@ def events_after(cursor: EventCursor, limit: int) -> list[LoggedEvent]:
             " AND xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY xid, id LIMIT %s",
             [str(cursor.xid), cursor.id, limit],
         )
-        return [LoggedEvent(*row, orjson.loads(payload), at) for *row, payload, at in sql.fetchall()]
+        rows: list[tuple[Any, ...]] = sql.fetchall()
+    return [LoggedEvent(*(*row[:8], orjson.loads(row[8]), row[9])) for row in rows]

@@ -53,8 +53,19 @@ def main() -> int:
 
 
 def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], list[dict[str, Any]]]]]:
-    from tests.bench import api, audit, claiming, deposits, engine, ledger
-    from tests.bench import mainjob, scan, stream, tokens, withdrawals
+    from tests.bench import (
+        api,
+        audit,
+        claiming,
+        deposits,
+        engine,
+        ledger,
+        mainjob,
+        scan,
+        stream,
+        tokens,
+        withdrawals,
+    )
 
     runs = 1 if quick else RUNS
 

@@ -27,7 +27,7 @@ def run(*, records: int, runs: int) -> list[dict[str, Any]]:
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE IF NOT EXISTS bench_chain (number bigserial PRIMARY KEY, digest bytea)")
     people = [User.objects.create(email=f"bench-audit-{number}@example.org").pk for number in range(THREADS)]
-    ways = {"none": _nothing, "ours": _record, "chained": _chained}
+    ways: dict[str, Callable[[UUID, int], None]] = {"none": _nothing, "ours": _record, "chained": _chained}
     alone: dict[str, list[float]] = {name: [] for name in ways}
     together: dict[str, list[float]] = {name: [] for name in ways}
     sealed, walked = [], []

@@ -78,7 +78,7 @@ def preferences_set(
 def unsubscribed(address: str, kinds: frozenset[str]) -> None:
     """Somebody followed a mail's unsubscribe link: their preferences say so, too. In that transaction."""
     user = User.objects.filter(email=email_normalise(address), is_active=True).first()
-    off = {kind: False for kind in MAIL_KINDS if kind in kinds}
+    off: dict[str, bool] = {kind: False for kind in MAIL_KINDS if kind in kinds}
     if user is not None and off:
         preferences_set(user_id=user.pk, mails=off)
 
