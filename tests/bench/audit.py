@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from statistics import median
 from typing import Any
@@ -105,7 +105,9 @@ def _chained(person: UUID, number: int) -> None:
         cursor.execute("INSERT INTO bench_chain (digest) VALUES (%s)", [digest])
 
 
-def _paired(person: UUID, count: int, ways: dict[str, Callable[[UUID, int], None]]) -> dict[str, list[float]]:
+def _paired(
+    person: UUID, count: int, ways: Mapping[str, Callable[[UUID, int], None]]
+) -> dict[str, list[float]]:
     """Milliseconds of each transaction, the ways in turn, so that a busy moment meets all of them."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(count):
