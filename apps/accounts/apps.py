@@ -9,12 +9,14 @@ class AccountsConfig(AppConfig):
     def ready(self) -> None:
         from apps.accounts import second_factor
         from apps.accounts.signin import counts, facts, models  # noqa: F401
+        from apps.accounts.signin.enrolment import AllauthEnrolment
         from apps.accounts.signin.factor import AllauthSecondFactor
         from apps.accounts.tokens import receivers  # noqa: F401
 
         counts.install()
         facts.connect()
         second_factor.install(AllauthSecondFactor())
+        second_factor.enrolment_install(AllauthEnrolment())
         from apps.accounts import invariants, roles  # noqa: F401 — importing registers the invariants
         from apps.accounts.audit.guards import partition_guards
         from apps.core import partitions

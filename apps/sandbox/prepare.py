@@ -5,7 +5,9 @@ import secrets
 from pathlib import Path
 
 from django.core.management import call_command
+from django.db import transaction
 
+from apps.accounts import second_factor
 from apps.accounts.models import User
 from apps.accounts.roles import STAFF_ROLES, role_grant
 from apps.accounts.selectors import user_by_email
@@ -13,6 +15,7 @@ from apps.accounts.services import user_create
 from apps.core import partitions
 from apps.core.errors import NotFound
 from apps.core.models import WorkProbe
+from apps.sandbox.authenticator import code_now
 from apps.sandbox.market import Market
 from apps.sandbox.runtime.errors import SandboxError
 from apps.sandbox.runtime.files import file_write
@@ -54,4 +57,20 @@ def _operator_ensure(login: Path) -> None:
     operator.save()
     for role in STAFF_ROLES:
         role_grant(user_id=operator.pk, role=role, actor="sandbox")
-    file_write(login, json.dumps({"email": OPERATOR_EMAIL, "password": password}), mode=0o600)
+    file_write(
+        login,
+        json.dumps({"email": OPERATOR_EMAIL, "password": password, "totp_secret": _factor(operator)}),
+        mode=0o600,
+    )
+
+
+def _factor(operator: User) -> str:
+    """A second factor whose codes `manage.py sandbox code` shows; its secret, empty where there is one already."""
+    enrolment = second_factor.enrolment()
+    if enrolment is None:
+        return ""
+    secret = enrolment.offer(user_id=operator.pk).secret
+    with transaction.atomic():
+        # The code before the present one, which stays good for the first login.
+        codes = enrolment.confirm(user_id=operator.pk, secret=secret, code=code_now(secret, steps=-1))
+    return secret if codes is not None else ""

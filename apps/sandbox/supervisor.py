@@ -157,7 +157,7 @@ class Supervisor:
 
     @property
     def operator(self) -> dict[str, str]:
-        """`email` and `password` of the login for the admin."""
+        """`email`, `password` and `totp_secret` of the login for the admin."""
         found: dict[str, str] = json_read(self.directory / OPERATOR_FILE) or {}
         return found
 

@@ -1,4 +1,4 @@
-"""`manage.py sandbox up|status|travel|deposit|fund|demo|down`: the whole platform on one machine, from nothing."""
+"""`manage.py sandbox up|status|code|travel|deposit|fund|demo|down`: the whole platform on one machine, from nothing."""
 
 import json
 import os
@@ -53,6 +53,9 @@ class Command(BaseCommand):
             "--days", type=int, default=61, help="how many simulated days (default: two months)"
         )
         demo.add_argument("--keep", action="store_true", help="keep the demo's directory afterwards")
+        actions.add_parser(
+            "code", help="The operator's code for the admin, as an authenticator app would show it."
+        )
         actions.add_parser("down", help="Stop what `up` runs, from another terminal.")
         # For the supervisor's own children.
         actions.add_parser("prepare")
@@ -98,6 +101,16 @@ class Command(BaseCommand):
                 self.stdout.write(f"  {name:<9} pid {pid:<8} {'alive' if status.alive[name] else 'DEAD'}")
         if not status.running:
             sys.exit(1)
+
+    def _code(self, _: dict[str, Any]) -> None:
+        from apps.sandbox.authenticator import code_now
+        from apps.sandbox.runtime.files import json_read
+        from apps.sandbox.supervisor import OPERATOR_FILE
+
+        operator = json_read(_directory() / OPERATOR_FILE) or {}
+        if not operator.get("totp_secret"):
+            raise CommandError("this sandbox's operator has no second factor of the sandbox's own")
+        self.stdout.write(code_now(operator["totp_secret"]))
 
     def _down(self, _: dict[str, Any]) -> None:
         status = self._running()
@@ -218,6 +231,7 @@ class Command(BaseCommand):
             "    manage.py accounts create-user --email you@example.com\n"
             "    manage.py accounts create-key --email you@example.com --scopes all\n"
             "    manage.py sandbox deposit --email you@example.com --asset USDC --amount 1000\n"
+            "    manage.py sandbox code          # the second factor of the admin's login\n"
             "    manage.py sandbox travel --days 7\n"
             "    manage.py invariants\n"
             "\n  Ctrl-C stops everything.\n"
