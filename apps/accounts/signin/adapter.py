@@ -18,6 +18,7 @@ from apps.accounts.models import User
 from apps.accounts.signin import secrets, stepup
 from apps.accounts.signin.client import ProviderSession
 from apps.core import clock
+from apps.core.api.client_address import client_address
 from apps.core.ids import uuid7
 from apps.mail.services import message_queue
 
@@ -55,7 +56,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         return signup_gate.current().open_for(invitation=getattr(request, "invitation", ""))
 
     def get_client_ip(self, request: HttpRequest) -> str:
-        return str(super().get_client_ip(request))
+        return client_address(request)
 
     def generate_email_verification_code(self) -> str:
         return secrets.digits(6)

@@ -5,6 +5,7 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse
 
 from apps.accounts.managers import email_normalise
+from apps.core.api.client_address import client_address
 from apps.core.api.middleware import is_api_path
 
 # Longer ones are nobody's, and the column takes no more.
@@ -19,9 +20,7 @@ def username(request: HttpRequest, credentials: dict[str, Any] | None) -> str:
 
 
 def address(request: HttpRequest) -> str:
-    from apps.accounts.signin.adapter import AccountAdapter
-
-    return AccountAdapter(request).get_client_ip(request)
+    return client_address(request)
 
 
 def answer(
