@@ -2,13 +2,17 @@
 
 from typing import Any
 
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse
 
 from apps.accounts.signin.api.serializers import IncompleteProblemSerializer
 from apps.accounts.tokens.caller import TRANSPORT_HEADER
 from apps.core.api.problems import CONTENT_TYPE
 
-NEXT: dict[Any, Any] = {(401, CONTENT_TYPE): IncompleteProblemSerializer}
+NEXT: dict[Any, Any] = {
+    (401, CONTENT_TYPE): OpenApiResponse(
+        IncompleteProblemSerializer, description="Another step is needed: `flows` says which."
+    )
+}
 SESSION_TOKEN = OpenApiParameter(
     "X-Session-Token",
     str,
