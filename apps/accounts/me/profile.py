@@ -1,5 +1,6 @@
 """Who somebody is, with what they may and have: what a front end asks for first."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -39,14 +40,15 @@ class Profile:
 
 def profile_get(*, user: User, scopes: tuple[str, ...]) -> Profile:
     """Three queries, and those of the second factor."""
+    verified, factors = _facts(user)
     return Profile(
         id=user.pk,
         email=user.email,
-        email_verified=email_verified(user),
+        email_verified=verified,
         fee_tier=user.fee_tier,
         created_at=user.created_at,
         roles=tuple(sorted(user.groups.values_list("name", flat=True))),
-        factors=factors_of(user.pk),
+        factors=factors,
         scopes=scopes,
         frozen_at=user.frozen_at,
         api_keys=ApiKey.objects.filter(user_id=user.pk, revoked_at__isnull=True).count(),
@@ -58,12 +60,20 @@ def profile_get(*, user: User, scopes: tuple[str, ...]) -> Profile:
     )
 
 
-def email_verified(user: User) -> bool:
-    """Whether they proved their email. Until sign-in keeps that (room A), nobody did."""
-    del user
-    return False
+# From a person: whether they proved their email, and the kinds of second factor that they have.
+Facts = Callable[[User], tuple[bool, tuple[str, ...]]]
 
 
-def factors_of(user_id: UUID) -> tuple[str, ...]:
-    """The kinds of factor that somebody has. The seam tells only whether there is one (room A tells which)."""
-    return ("second_factor",) if user_id in second_factor.current().enrolled(user_ids=[user_id]) else ()
+def _facts_unknown(user: User) -> tuple[bool, tuple[str, ...]]:
+    """Before sign-in says more: nobody proved anything, and the seam tells only whether there is a factor."""
+    has_one = user.pk in second_factor.current().enrolled(user_ids=[user.pk])
+    return False, ("second_factor",) if has_one else ()
+
+
+_facts: Facts = _facts_unknown
+
+
+def facts_install(facts: Facts) -> None:
+    """Say what sign-in knows of a person; called once by an AppConfig."""
+    global _facts  # noqa: PLW0603
+    _facts = facts
