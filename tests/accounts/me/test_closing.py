@@ -30,8 +30,13 @@ from tests.withdrawals.support import Desk
 CLOSE, ME = "/api/v1/me/close", "/api/v1/me"
 
 
-def close(client: ApiClient, user: User, **body: Any) -> Any:
-    return client.post(CLOSE, {"email": user.email, **body})
+def at_their_device(user: User) -> ApiClient:
+    """Where accounts are closed from: a session that has shown its factor, once there are sessions."""
+    return ApiClient(api_key_create(user_id=user.pk, name="device", scopes=Scope).key)
+
+
+def close(user: User, **body: Any) -> Any:
+    return at_their_device(user).post(CLOSE, {"email": user.email, **body})
 
 
 def obstacles(answer: Any) -> dict[str, int]:
@@ -51,7 +56,7 @@ def test_a_closed_account_is_nobody_and_its_email_is_free() -> None:
         batch=batch, email=user.email, state="accepted", user=user, accepted_at=clock.now()
     )
 
-    assert close(client, user).status_code == 204
+    assert close(user).status_code == 204
 
     row = User.objects.get(pk=user.pk)
     assert (row.email, row.is_active) == (f"closed-{user.pk}@closed.invalid", False)
@@ -73,13 +78,14 @@ def test_a_closed_account_is_nobody_and_its_email_is_free() -> None:
 @pytest.mark.django_db
 def test_another_email_closes_nothing() -> None:
     user, client = user_with_key("ann@example.org")
+    device = at_their_device(user)
     problem(
-        client.post(CLOSE, {"email": "bea@example.org"}),
+        device.post(CLOSE, {"email": "bea@example.org"}),
         400,
         "email_differs",
         errors=[("/email", "email_differs")],
     )
-    problem(client.post(CLOSE, {}), 400, "validation_failed", errors=[("/email", "required")])
+    problem(device.post(CLOSE, {}), 400, "validation_failed", errors=[("/email", "required")])
     assert client.get(ME).status_code == 200
     assert User.objects.get(pk=user.pk).closed_at is None
 
@@ -88,17 +94,16 @@ def test_another_email_closes_nothing() -> None:
 def test_staff_and_frozen_people_stay() -> None:
     user, client = user_with_key(is_staff=True)
     user_freeze(user_id=user.pk, reason="look")
-    assert obstacles(close(client, user)) == {"staff": 1, "frozen": 1}
+    assert obstacles(close(user)) == {"staff": 1, "frozen": 1}
     assert client.get(ME).status_code == 200
 
 
 def test_balances_and_arriving_deposits_stand_in_the_way(bank: Bank) -> None:
     person = bank.person()
-    client = ApiClient(api_key_create(user_id=person.pk, name="k", scopes=Scope).key)
     bank.confirming(person, 5 * USDC)
-    assert obstacles(close(client, person)) == {"deposits": 1}
+    assert obstacles(close(person)) == {"deposits": 1}
     bank.credit()
-    assert obstacles(close(client, person)) == {"balance": 1}
+    assert obstacles(close(person)) == {"balance": 1}
 
 
 def test_withdrawals_held_money_and_plans_stand_in_the_way(desk: Desk) -> None:
@@ -114,7 +119,7 @@ def test_withdrawals_held_money_and_plans_stand_in_the_way(desk: Desk) -> None:
         for state in ("active", "paused", "cancelled")
     ]  # fmt: skip
 
-    assert obstacles(close(desk.api(person), person)) == {"held": 1, "plans": 2, "withdrawals": 1}
+    assert obstacles(close(person)) == {"held": 1, "plans": 2, "withdrawals": 1}
 
     desk.finish()
     withdrawal.refresh_from_db()
@@ -123,14 +128,14 @@ def test_withdrawals_held_money_and_plans_stand_in_the_way(desk: Desk) -> None:
     left = desk.balance(person, "USDC")
     assert 0 < left < 10**6
     # What came back of the fee is too small to be withdrawn, and still theirs until they say otherwise.
-    assert obstacles(close(desk.api(person), person)) == {"balance": 1}
+    assert obstacles(close(person)) == {"balance": 1}
     text = f"{left / 10**6:.6f}".rstrip("0")
     desk.prices()
-    wrong = close(desk.api(person), person, give_up={"USDC": "0.1"})
+    wrong = close(person, give_up={"USDC": "0.1"})
     problem(wrong, 409, "remainder_differs", errors=[("/give_up/USDC", "remainder_differs")])
     assert not Journal.objects.filter(kind="remainder_given_up").exists()
 
-    assert close(desk.api(person), person, give_up={"USDC": text}).status_code == 204
+    assert close(person, give_up={"USDC": text}).status_code == 204
 
     assert desk.balance(person, "USDC") == 0
     journal = Journal.objects.get(kind="remainder_given_up")
@@ -145,7 +150,7 @@ def test_withdrawals_held_money_and_plans_stand_in_the_way(desk: Desk) -> None:
 def test_what_can_be_withdrawn_cannot_be_given_up(desk: Desk) -> None:
     person = desk.person()
     desk.fund(person, "USDC", 500 * 10**6)
-    answer = close(desk.api(person), person, give_up={"USDC": "500"})
+    answer = close(person, give_up={"USDC": "500"})
     problem(answer, 409, "remainder_withdrawable", errors=[("/give_up/USDC", "remainder_withdrawable")])
     assert desk.balance(person, "USDC") == 500 * 10**6
 
@@ -165,11 +170,11 @@ def test_the_invariant_finds_money_of_somebody_who_is_gone(bank: Bank) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_no_export_outlives_its_account(media: Path) -> None:
-    user, client = user_with_key()
+    user, _ = user_with_key()
     exports.export_request(user_id=user.pk)
     work.drain(BUILD, budget_seconds=0)
     exports.export_request(user_id=user.pk)
-    assert close(client, user).status_code == 204
+    assert close(user).status_code == 204
     work.drain(BUILD, budget_seconds=0)
     work.drain(DELETE, budget_seconds=0)
     assert list(media.rglob("*.zip")) == []
