@@ -60,6 +60,7 @@ def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], li
         deposits,
         engine,
         ledger,
+        mail,
         mainjob,
         scan,
         stream,
@@ -124,6 +125,7 @@ def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], li
             ),
         )
     )
+    found.append(("mail", lambda: mail.run(messages=100 if quick else 500, runs=runs)))
     if not quick:
         found.append(("withdrawals", with_roles(lambda: withdrawals.run(stack, count=1_000, runs=runs))))
         found.insert(0, ("ledger", ledger.run))

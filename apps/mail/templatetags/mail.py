@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString, mark_safe
 register = template.Library()
 
 _WIDTH = 72
+_SHORT = 8
 _FONT = "font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Arial,sans-serif;"
 _MONO = "font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;"
 
@@ -69,7 +70,7 @@ def code(context: template.Context, value: Any) -> SafeString:
     if not _is_html(context):
         return _safe(f"    {_plain(value)}\n\n")
     return format_html(
-        '<p class="code" style="{}margin:0 0 16px;padding:16px 8px;font-size:30px;line-height:1.2;font-weight:600;'
+        '<p class="code" style="{}margin:0 0 16px;padding:16px 8px;font-size:{};line-height:1.2;font-weight:600;'
         "letter-spacing:{};text-align:center;color:#14181f;background:#f2f4f7;border-radius:8px;"
         'word-break:break-all;">{}</p>\n',
         _safe(_MONO),
@@ -99,12 +100,14 @@ def fact(context: template.Context, label: str, *parts: Any, mono: bool = False)
         return _safe(f"  {label}: {value}\n")
     return format_html(
         '<tr><td class="pale line" valign="top" style="{font}padding:8px 12px 8px 0;font-size:14px;line-height:1.4;'
-        'color:#5b6472;border-bottom:1px solid #e4e7ec;white-space:nowrap;">{label}</td>'
+        'color:#5b6472;border-bottom:1px solid #e4e7ec;">{label}</td>'
         '<td class="ink line" valign="top" align="right" style="{value_font}padding:8px 0;font-size:{size};'
-        'line-height:1.4;color:#14181f;border-bottom:1px solid #e4e7ec;word-break:break-all;">{value}</td></tr>',
+        'line-height:1.4;color:#14181f;border-bottom:1px solid #e4e7ec;{breaks}">{value}</td></tr>',
         font=_safe(_FONT),
         value_font=_safe(_MONO if mono else _FONT),
         size="12px" if mono else "15px",
+        # Hashes break anywhere, words only where nothing else helps.
+        breaks=_safe("word-break:break-all;" if mono else "overflow-wrap:anywhere;"),
         label=label,
         value=value,
     )
