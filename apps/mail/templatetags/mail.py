@@ -74,7 +74,8 @@ def code(context: template.Context, value: Any) -> SafeString:
         "letter-spacing:{};text-align:center;color:#14181f;background:#f2f4f7;border-radius:8px;"
         'word-break:break-all;">{}</p>\n',
         _safe(_MONO),
-        "6px" if len(str(value)) <= 8 else "1px",
+        # Six digits breathe; a token must fit.
+        *(("30px", "6px") if len(str(value)) <= _SHORT else ("18px", "0")),
         value,
     )
 
