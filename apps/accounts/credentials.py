@@ -8,13 +8,18 @@ from uuid import UUID
 
 from django.db import connection
 
-from apps.accounts.models import ApiKey
+from apps.accounts.models import ApiKey, Session
+from apps.accounts.tokens.domain import AccessToken
+from apps.accounts.tokens.selectors import session_is_live
 from apps.core import bulk, clock
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """An API key, by its id. `expires_at` is when it ends by itself, on `core.clock`."""
+    """An API key, or the session of an access token, by its id.
+
+    `expires_at` is when the key or the access token ends by itself, on `core.clock`.
+    """
 
     kind: str
     id: UUID
@@ -25,6 +30,8 @@ def credential_of(auth: object) -> Credential:
     """The credential behind `request.auth`. Raises `TypeError` for one that nobody looks after here."""
     if isinstance(auth, ApiKey):
         return Credential("api_key", auth.pk, auth.expires_at)
+    if isinstance(auth, AccessToken):
+        return Credential("session", auth.session_id, auth.expires_at)
     raise TypeError(f"no live connection for {type(auth).__name__}")
 
 
@@ -54,10 +61,22 @@ def _api_keys_live(ids: list[UUID], scope: str) -> set[UUID]:
     )
 
 
+def _sessions_live(ids: list[UUID], scope: str) -> set[UUID]:
+    """A session holds every scope."""
+    del scope
+    asked = Session.objects.select_related("user").only(
+        "revoked_at", "expires_at", "password_stamp", "user__is_active", "user__password"
+    )
+    return {session.pk for session in asked.filter(pk__any_of=ids) if session_is_live(session)}
+
+
 def _ids(statement: str, parameters: list[Any]) -> set[UUID]:
     with connection.cursor() as cursor:
         cursor.execute(statement, parameters)
         return {row[0] for row in cursor.fetchall()}
 
 
-_LIVE: dict[str, Callable[[list[UUID], str], set[UUID]]] = {"api_key": _api_keys_live}
+_LIVE: dict[str, Callable[[list[UUID], str], set[UUID]]] = {
+    "api_key": _api_keys_live,
+    "session": _sessions_live,
+}

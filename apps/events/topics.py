@@ -39,4 +39,6 @@ PERSON_TOPICS: Mapping[str, str] = {
     "withdrawal.rejected": "an operator refused it; `reason` says why",
     "person.frozen": "nothing is bought or withdrawn for you until `person.unfrozen`",
     "person.unfrozen": "buying and withdrawing go on",
+    "session.opened": "somebody signed in as you; `new_device` says whether from a device that never did",
+    "session.revoked": "a session was ended; `reason` says why",
 }

@@ -7,8 +7,7 @@ from apps.launch.domain import State
 from apps.launch.models import PlatformState
 from apps.launch.states import state_set
 from apps.launch.waitlist import Proved, entry_join, entry_prove
-from apps.mail import models as mail
-from apps.mail.models import Message
+from apps.mail.models import SECRET, Message
 
 
 def go(state: State, **options: Any) -> PlatformState:
@@ -22,10 +21,7 @@ def code_sent(email: str) -> str:
 
 def secret_of(message: Message) -> str:
     """A code lies encrypted beside the rest of the context until it is sent."""
-    column = getattr(mail, "SECRET", None)
-    if column is not None:
-        return str(json.loads(column.decrypt(getattr(message, "secret"), pk=message.pk))["code"])  # noqa: B009
-    return str(message.context["code"])
+    return str(json.loads(SECRET.decrypt(bytes(message.secret or b""), pk=message.pk))["code"])
 
 
 def waiting(email: str, referral_code: str = "") -> Proved:

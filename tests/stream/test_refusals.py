@@ -11,8 +11,13 @@ from django.test import Client
 
 from apps.accounts.models import ApiKey, User
 from apps.accounts.services import api_key_revoke
+from apps.accounts.tokens.domain import ACCESS_LIFETIME, access_token_make
+from apps.accounts.tokens.models import EndReason, Session
+from apps.accounts.tokens.selectors import signing
+from apps.accounts.tokens.services import session_revoke
 from apps.core import clock
 from apps.stream.models import OpenStream, StreamProcess
+from tests.accounts.tokens.support import signed_in
 from tests.stream.support import Event, Person, Process, Watcher, person_make, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -191,4 +196,56 @@ def test_a_stream_ends_when_its_key_expires(stream: Process) -> None:
 
     assert [(one.event, one.data) for one in rest] == [("stream.closed", {"reason": "expired"})]
     assert 1 < seconds < 6
+    watcher.close()
+
+
+def sign_out(person: Person) -> None:
+    session_revoke(
+        user_id=person.user.pk,
+        session_id=Session.objects.get(user=person.user).pk,
+        reason=EndReason.SIGNED_OUT,
+    )
+
+
+def change_password(person: Person) -> None:
+    person.user.set_password("another long pass phrase")
+    person.user.save()
+
+
+@pytest.mark.parametrize("end", [sign_out, switch_off, change_password])
+def test_a_stream_ends_with_its_session(stream: Process, end: object) -> None:
+    user, pair, _ = signed_in()
+    person = Person(user, pair.access_token)
+    watcher = stream.watcher(person).open()
+    person.tell()
+    assert watcher.events(1)[0].event == "execution.settled"
+
+    end(person)  # type: ignore[operator]
+    rest, seconds = closed(watcher)
+
+    assert (rest[-1].event, rest[-1].data) == ("stream.closed", {"reason": "revoked"})
+    assert seconds < 5
+    refusal(watcher, 401, "invalid_access_token")
+
+
+def test_a_stream_ends_when_its_access_token_expires_and_goes_on_with_the_next(stream: Process) -> None:
+    user, pair, _ = signed_in()
+    old = access_token_make(
+        signing=signing(),
+        user_id=user.pk,
+        session_id=pair.session_id,
+        factors=["password"],
+        authenticated_at=clock.now(),
+        now=clock.now() - ACCESS_LIFETIME + timedelta(seconds=3),
+    )
+    watcher = stream.watcher(Person(user, old)).open()
+
+    rest, seconds = closed(watcher)
+
+    assert [(one.event, one.data) for one in rest] == [("stream.closed", {"reason": "expired"})]
+    assert seconds < 7
+    person = Person(user, pair.access_token)
+    person.tell()
+    watcher.key = person.key
+    assert watcher.open().events(1)[0].event == "execution.settled"
     watcher.close()

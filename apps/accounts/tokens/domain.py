@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
@@ -36,9 +36,13 @@ _JWS = jwt.PyJWS(algorithms=[ALGORITHM])
 
 @dataclass(frozen=True)
 class AccessToken:
-    """`request.auth` of a request that came with an access token. As the session says now, not as the token said."""
+    """`request.auth` of a request that came with an access token. As the session says now, not as the token said.
+
+    But for `expires_at`, the token's own end.
+    """
 
     session_id: UUID
+    expires_at: datetime
     factors: tuple[str, ...]
     authenticated_at: datetime
     transport: str
@@ -51,6 +55,7 @@ class Claims:
 
     session_id: UUID
     user_id: UUID
+    expires_at: datetime
 
 
 @dataclass(frozen=True)
@@ -127,9 +132,12 @@ def access_token_read(text: str, *, signing: Signing, now: datetime) -> Claims |
             and type(claims["exp"]) is int
             and claims["exp"] > now.timestamp()
         )
-        return Claims(UUID(claims["sid"]), UUID(claims["sub"])) if ours else None
+        if not ours:
+            return None
+        expires_at = datetime.fromtimestamp(claims["exp"], UTC)
+        return Claims(UUID(claims["sid"]), UUID(claims["sub"]), expires_at)
     # Whatever somebody sent: no base64, no JSON, no object, another key, another signature, no UUID.
-    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError, OSError):
         return None
 
 

@@ -32,6 +32,7 @@ def access_token_authenticate(*, text: str) -> tuple[Session, AccessToken] | Non
         return None
     token = AccessToken(
         session_id=session.pk,
+        expires_at=claims.expires_at,
         factors=tuple(session.factors),
         authenticated_at=session.authenticated_at,
         transport=session.transport,
