@@ -137,7 +137,16 @@ def access_token_read(text: str, *, signing: Signing, now: datetime) -> Claims |
         expires_at = datetime.fromtimestamp(claims["exp"], UTC)
         return Claims(UUID(claims["sid"]), UUID(claims["sub"]), expires_at)
     # Whatever somebody sent: no base64, no JSON, no object, another key, another signature, no UUID.
-    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError, OSError):
+    except (
+        jwt.PyJWTError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        RecursionError,
+        OverflowError,
+        OSError,
+    ):
         return None
 
 
