@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from django.http import HttpRequest
 
 from apps.accounts.tokens.models import Transport
+from apps.core.api.client_address import client_address
 from apps.core.api.problems import ProblemError
 
 TRANSPORT_HEADER = "X-Token-Transport"
@@ -12,14 +13,14 @@ TRANSPORT_HEADER = "X-Token-Transport"
 
 @dataclass(frozen=True)
 class Caller:
-    """`user_agent` as it was sent; `address` in text form, `None` where there is none (a Unix socket)."""
+    """`user_agent` as it was sent; `address` in text form."""
 
     user_agent: str
-    address: str | None
+    address: str
 
 
 def caller_of(request: HttpRequest) -> Caller:
-    return Caller(request.headers.get("User-Agent", ""), request.META.get("REMOTE_ADDR") or None)
+    return Caller(request.headers.get("User-Agent", ""), client_address(request))
 
 
 def transport_of(request: HttpRequest) -> Transport:

@@ -34,6 +34,7 @@ from apps.accounts.tokens.domain import (
     refresh_token_make,
 )
 from apps.accounts.tokens.models import EndReason, RefreshToken, Session
+from apps.accounts.tokens.notices import new_device_noticed, replay_noticed
 from apps.accounts.tokens.selectors import session_is_live, signing
 from apps.core import clock
 from apps.core.errors import Conflict, DomainError, NotFound
@@ -79,6 +80,8 @@ def session_open(*, user: User, request: HttpRequest, factors: Iterable[str] = (
         pair = _pair_make(session, now)
         new_device = bool(known) and session.device_hash not in known
         events_publish([_event("session.opened", session, new_device=new_device, factors=session.factors)])
+        if new_device:
+            new_device_noticed(session)
     return pair
 
 
@@ -131,10 +134,8 @@ def _rotate(digest: str, transport: str, caller: Caller) -> TokenPair | DomainEr
 
 def _replay_refuse(session: Session, caller: Caller) -> None:
     """Somebody has a copy of a refresh token: end the session for all holders, and say so."""
-    if not _sessions_end(Session.objects.filter(pk=session.pk), reason=EndReason.REFRESH_REUSE):
-        return
-    # The audit record and the mail `refresh_reuse` are written here, in the same transaction, once per session.
-    del caller
+    if _sessions_end(Session.objects.filter(pk=session.pk), reason=EndReason.REFRESH_REUSE):
+        replay_noticed(session, caller=caller)
 
 
 def _pair_make(session: Session, now: datetime) -> TokenPair:

@@ -26,6 +26,11 @@ def refresh(token: str | None = None, client: ApiClient | None = None, **headers
     return (client or ApiClient()).post(REFRESH, body, **{"user_agent": FIREFOX, **headers})
 
 
+def ours(queries: CaptureQueriesContext) -> list[str]:
+    """The statements on people's and sessions' tables; the limit of sign-in paths counts in one of its own."""
+    return [query["sql"].split()[0] for query in queries if '"accounts_' in query["sql"]]
+
+
 def snapshot() -> list[Any]:
     return [
         list(rows.order_by("pk").values_list())
@@ -119,7 +124,7 @@ def test_text_that_is_no_token(token: str) -> None:
         problem(response, 401, "invalid_refresh_token")
     else:
         problem(response, 400, "validation_failed", errors=[("/refresh_token", "blank")])
-    assert len(queries) == 0
+    assert ours(queries) == []
     assert snapshot() == before
 
 
@@ -184,8 +189,7 @@ def test_refresh_is_four_statements() -> None:
     _, pair, _ = signed_in()
     with CaptureQueriesContext(connection) as queries:
         assert refresh(pair.refresh_token).status_code == 200
-    statements = [query["sql"].split()[0] for query in queries if "SAVEPOINT" not in query["sql"]]
-    assert statements == ["SELECT", "UPDATE", "UPDATE", "INSERT"], "locked; used; session noted; next link"
+    assert ours(queries) == ["SELECT", "UPDATE", "UPDATE", "INSERT"], "locked; used; session noted; next link"
 
 
 # ---------------------------------------------------------------- cookies
