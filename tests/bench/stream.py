@@ -114,7 +114,7 @@ class _Listening:
 
     def hear(self) -> str:
         assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line: str = self._process.stdout.readline()
         if not line:
             raise RuntimeError("the clients broke off")
         return str(line)
