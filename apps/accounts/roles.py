@@ -37,12 +37,18 @@ def _can(app: str, verbs: str, *models: str) -> set[str]:
 
 # What customers ask about. No key, no endpoint, no signer's rule is in it.
 _READ = (
-    _can("accounts", "view", "user", "apikey")
+    _can("accounts", "view", "user", "apikey", "session", "dataexport")
+    | _can("launch", "view", "platformstate", "waitlistentry", "invitationbatch", "invitation")
+    | _can("mail", "view", "message", "suppression", "unsubscription", "providerevent")
+    | _can("notifications", "view", "digest", "untold")
+    | _can("stream", "view", "openstream")
     | _can("core", "view", "asset")
     | _can("ledger", "view", "account", "journal", "entry")
-    | _can("chain", "view", "network", "token", "outboundtransaction", "transactionattempt")
+    | _can("chain", "view", "network", "token", "outboundtransaction", "transactionattempt", "recheck")
     | _can("treasury", "view", "pause", "reservessnapshot")
-    | _can("deposits", "view", "deposit", "depositaddress", "depositrule", "holding", "sweep")
+    | _can(
+        "deposits", "view", "deposit", "depositaddress", "depositrule", "holding", "sweep", "scan", "rescan"
+    )
     | _can(
         "withdrawals", "view", "withdrawal", "withdrawalapproval", "withdrawalrule", "withdrawaldestination"
     )
@@ -57,9 +63,13 @@ _OPERATE = (
     | _can("providers", "add change delete", "market", "marketroute", "venue", "pricefeed")
     | _can("fees", "add", "feeschedule")
     | _can("core", "add change", "asset")
-    | _can("chain", "change", "network", "token", "outboundtransaction")
+    | _can("launch", "change", "platformstate")
+    | _can("launch", "add change", "invitationbatch")
+    | _can("mail", "change", "message", "suppression")
+    | _can("chain", "change", "network", "token", "outboundtransaction", "recheck")
     | _can("chain", "view add change delete", "rpcendpoint")
     | _can("deposits", "add change", "depositrule")
+    | _can("deposits", "add", "rescan")
     | _can("treasury", "add", "pause")
     | _can(
         "django_celery_beat",
@@ -80,15 +90,18 @@ _TREASURE = (
     | _can("deposits", "change", "deposit", "sweep")
     | _can("ledger", "change", "journal")
     | _can("treasury", "add change", "pause")
+    | _can("chain", "change", "recheck")
     | _can("chain", "view change", "wallet")
     | _can("chain", "view add change delete", "walletcap", "signerrule")
     | {"accounts.freeze_user"}
 )
 
-# People and roles, and the log of what everybody did.
+# People and roles, and the log of what everybody did. Letters of the database transport show codes, with which one
+# could sign in as somebody else: they are for who may set passwords anyhow.
 _ADMINISTER = (
     _can("accounts", "add change", "user")
-    | _can("accounts", "change", "apikey")
+    | _can("accounts", "change", "apikey", "session")
+    | _can("mail", "view", "letter")
     | _can("accounts", "view", "auditrecord", "auditcheck")
     | {"accounts.grant_role", "accounts.freeze_user"}
 )
@@ -98,7 +111,7 @@ PERMISSIONS: Mapping[Role, frozenset[str]] = {
     Role.SUPPORT: frozenset(_READ),
     Role.OPERATOR: frozenset(_READ | _OPERATE),
     Role.TREASURER: frozenset(_READ | _TREASURE),
-    Role.ADMIN: frozenset(_can("accounts", "view", "user", "apikey") | _ADMINISTER),
+    Role.ADMIN: frozenset(_can("accounts", "view", "user", "apikey", "session", "dataexport") | _ADMINISTER),
 }
 
 

@@ -327,11 +327,12 @@ class RecheckAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]
     def colored_state(self, row: Recheck) -> str:
         return str(row.state)
 
-    @admin.action(description="The books were put right by hand (say how)", permissions=["view"])
+    def has_settle_permission(self, request: HttpRequest) -> bool:
+        """Rows are read-only for everybody; who may change them may say what was done by hand."""
+        return bool(request.user.has_perm("chain.change_recheck"))
+
+    @admin.action(description="The books were put right by hand (say how)", permissions=["settle"])
     def settle(self, request: HttpRequest, rows: QuerySet[Recheck]) -> None:
-        if not request.user.has_perm("chain.change_recheck"):
-            messages.error(request, "You may look, not act.")
-            return
         for row in rows:
             try:
                 services.recheck_settle(
