@@ -27,6 +27,7 @@ class AccountsConfig(AppConfig):
         post_migrate.connect(roles.after_migrate, sender=last, dispatch_uid="accounts.roles")
         from apps.accounts import exports, personal  # noqa: F401 — registers kinds of work and sections
         from apps.accounts.me.preferences import unsubscribed
+        from apps.accounts.signin import person  # noqa: F401 — registers what closing takes, installs the facts
         from apps.mail.suppressing import unsubscribe_listen
 
         unsubscribe_listen(unsubscribed)

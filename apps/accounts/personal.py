@@ -4,10 +4,15 @@ from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
+
 from apps.accounts.exports import CHUNK, Row, section_register
 from apps.accounts.me.models import DataExport
 from apps.accounts.me.preferences import preferences_of
-from apps.accounts.models import ApiKey, User
+from apps.accounts.models import ApiKey, Session, User
+from apps.accounts.signin.person import FACTOR_NAMES
 from apps.events.models import Event
 
 
@@ -47,6 +52,45 @@ def _exports(user_id: UUID) -> Iterator[Row]:
     yield from _values(rows, "id", "state", "created_at", "ready_at", "size_bytes")
 
 
+def _sessions(user_id: UUID) -> Iterator[Row]:
+    names = (
+        "id",
+        "device",
+        "address",
+        "transport",
+        "factors",
+        "created_at",
+        "authenticated_at",
+        "last_used_at",
+    )
+    rows = Session.objects.filter(user_id=user_id).order_by("created_at", "id")
+    yield from _values(rows, *names, "expires_at", "revoked_at", "reason")
+
+
+def _sign_in(user_id: UUID) -> Iterator[Row]:
+    """How they sign in. Neither passwords, secrets and codes, nor public keys of passkeys."""
+    for email in EmailAddress.objects.filter(user_id=user_id).order_by("pk"):
+        yield {"method": "email", "email": email.email, "verified": email.verified, "primary": email.primary}
+    if User.objects.get(pk=user_id).has_usable_password():
+        yield {"method": "password"}
+    for account in SocialAccount.objects.filter(user_id=user_id).order_by("pk"):
+        yield {
+            "method": "provider",
+            "provider": account.provider,
+            "uid": account.uid,
+            "created_at": account.date_joined,
+            "last_used_at": account.last_login,
+            "said": account.extra_data,
+        }
+    for factor in Authenticator.objects.filter(user_id=user_id).order_by("pk"):
+        yield {
+            "method": FACTOR_NAMES[factor.type],
+            "name": factor.data.get("name", ""),
+            "created_at": factor.created_at,
+            "last_used_at": factor.last_used_at,
+        }
+
+
 def _values(rows: Any, *names: str) -> Iterator[Row]:
     yield from rows.values(*names).iterator(chunk_size=CHUNK)
 
@@ -55,3 +99,5 @@ section_register("account", _account)
 section_register("api_keys", _api_keys)
 section_register("events", _events)
 section_register("exports", _exports)
+section_register("sessions", _sessions)
+section_register("sign_in", _sign_in)

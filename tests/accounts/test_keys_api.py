@@ -253,10 +253,12 @@ def test_authentication_is_one_query() -> None:
     _, client = user_with_key()
     with CaptureQueriesContext(connection) as first:
         assert client.get(ME).status_code == 200
-    assert len(first) == 2 + 2, "the key with its user, the note of its use; then what me tells: roles, keys"
+    assert len(first) == 2 + 4, (
+        "the key with its user, the note of its use; then what me tells: email, factors, roles, keys"
+    )
     with CaptureQueriesContext(connection) as second:
         assert client.get(ME).status_code == 200
-    assert len(second) == 1 + 2
+    assert len(second) == 1 + 4
     assert 'INNER JOIN "accounts_user"' in second[0]["sql"]
     with CaptureQueriesContext(connection) as refused:
         ApiClient("trn_" + "a" * 12 + "_" + "b" * 50).get(ME)

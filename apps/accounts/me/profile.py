@@ -39,7 +39,7 @@ class Profile:
 
 
 def profile_get(*, user: User, scopes: tuple[str, ...]) -> Profile:
-    """Three queries, and those of the second factor."""
+    """Two queries, and two of what sign-in knows."""
     verified, factors = _facts(user)
     return Profile(
         id=user.pk,

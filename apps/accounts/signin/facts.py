@@ -8,12 +8,15 @@ from typing import Any
 from uuid import UUID
 
 from allauth.account import signals as account
+from allauth.account.models import EmailAddress
 from allauth.mfa import signals as mfa
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount import signals as social
 
 from apps.accounts import signup_gate
+from apps.accounts.models import User
 from apps.events.services import EventDraft, events_publish
+from apps.mail.services import message_queue
 
 _FACTOR = {Authenticator.Type.WEBAUTHN: "passkey", Authenticator.Type.TOTP: "totp"}
 
@@ -41,10 +44,24 @@ def _signed_up(request: Any, user: Any, **_: Any) -> None:
         user_id=user.pk, email=user.email, invitation=getattr(request, "invitation", "")
     )
     fact("person.signed_up", user.pk)
+    # A provider's word for the email: then allauth does not say that it was confirmed.
+    if EmailAddress.objects.filter(user=user, verified=True).exists():
+        _welcome(user)
 
 
-def _email_verified(email_address: Any, **_: Any) -> None:
+def _email_verified(email_address: EmailAddress, **_: Any) -> None:
     fact("person.email_verified", email_address.user_id)
+    # When the email changes, the one before is still there.
+    others = EmailAddress.objects.filter(user_id=email_address.user_id, verified=True)
+    if not others.exclude(pk=email_address.pk).exists():
+        _welcome(email_address.user)
+
+
+def _welcome(user: User) -> None:
+    """Once in an account's life, when its first email is proved."""
+    message_queue(
+        to=user.email, template="welcome", context={}, key=f"email_verified:{user.pk}:welcome", essential=True
+    )
 
 
 def _email_changed(user: Any, from_email_address: Any, **_: Any) -> None:

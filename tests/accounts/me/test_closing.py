@@ -23,6 +23,7 @@ from apps.ledger.models import Account, Journal
 from apps.mail.models import Message
 from apps.plans.models import Plan
 from apps.withdrawals.models import WithdrawalDestination
+from tests.accounts.tokens.support import sign_in
 from tests.core.api.support import ApiClient, problem, user_with_key
 from tests.deposits.support import USDC, Bank
 from tests.withdrawals.support import Desk
@@ -31,8 +32,8 @@ CLOSE, ME = "/api/v1/me/close", "/api/v1/me"
 
 
 def at_their_device(user: User) -> ApiClient:
-    """Where accounts are closed from: a session that has shown its factor, once there are sessions."""
-    return ApiClient(api_key_create(user_id=user.pk, name="device", scopes=Scope).key)
+    """Where accounts are closed from: a session that has just shown who they are."""
+    return ApiClient(sign_in(user).access_token)
 
 
 def close(user: User, **body: Any) -> Any:
