@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from apps.accounts import selectors as accounts
 from apps.accounts.models import User
+from apps.accounts.selectors import preferences_of
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,9 @@ class Recipient:
 def recipients_read(user_ids: Collection[UUID]) -> dict[UUID, Recipient]:
     """People who can be written to, in two queries; closed accounts are left out."""
     emails = dict(User.objects.filter(pk__any_of=list(user_ids), is_active=True).values_list("pk", "email"))
-    read = getattr(accounts, "preferences_of", None)
-    wanted = read(list(emails)) if read is not None else {}
     found = {}
-    for user_id, email in emails.items():
-        said = wanted.get(user_id)
-        found[user_id] = (
-            Recipient(user_id, email)
-            if said is None
-            else Recipient(
-                user_id, email, said.language, ZoneInfo(said.zone), frozenset(said.muted), said.digest
-            )
+    for user_id, said in preferences_of(list(emails)).items():
+        found[user_id] = Recipient(
+            user_id, emails[user_id], said.language, ZoneInfo(said.zone), said.muted, said.digest
         )
     return found
