@@ -5,6 +5,7 @@ import threading
 import pytest
 from django.contrib.auth import authenticate
 from django.db import IntegrityError, connection, transaction
+from django.test import RequestFactory
 
 from apps.accounts.domain import Token, token_make, token_parse
 from apps.accounts.models import ApiKey, User
@@ -34,11 +35,12 @@ def test_secret_can_only_be_stored_as_a_hash() -> None:
 
 @pytest.mark.django_db
 def test_login_by_email_whatever_its_case() -> None:
+    request = RequestFactory().post("/")
     user = user_create(email="Ann@Example.org", password="correct horse battery")
-    assert authenticate(username="ANN@example.org", password="correct horse battery") == user
-    assert authenticate(username="ann@example.org", password="wrong") is None
+    assert authenticate(request, username="ANN@example.org", password="correct horse battery") == user
+    assert authenticate(request, username="ann@example.org", password="wrong") is None
     user_create(email="bob@example.org")
-    assert authenticate(username="bob@example.org", password="") is None
+    assert authenticate(request, username="bob@example.org", password="") is None
 
 
 @pytest.mark.django_db(transaction=True)

@@ -78,6 +78,8 @@ class Cage:
     body: str = field(default_factory=lambda: made("body"))
     bearer: str = field(default_factory=lambda: made("bearer"))
     encryption: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    access_tokens: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    webhook: str = field(default_factory=lambda: made("webhook"))
     signer: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     wallet: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     xprv: str = ""
@@ -196,6 +198,11 @@ def platform(
             "DJANGO_SETTINGS_MODULE": "tests.core.canary_settings",
             "SECRET_KEY": cage.secret_key,
             "ENCRYPTION_KEYS": f"k:{base64.b64encode(cage.encryption).decode()}",
+            "ACCESS_TOKEN_KEYS": f"t:{base64.b64encode(cage.access_tokens).decode()}",
+            "RESEND_WEBHOOK_SECRETS": f"whsec_{base64.b64encode(cage.webhook.encode()).decode()}",
+            "MAIL_TRANSPORT": "database",
+            "MAIL_FROM": "hello@tranche.example",
+            "PUBLIC_URL": "https://tranche.example",
             "DEPOSIT_XPUB": xpub,
             "DATABASE_URL": f"postgresql://{keeper}:{cage.database}@{url.rpartition('@')[2]}",
             "REDIS_URL": locked,

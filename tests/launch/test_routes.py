@@ -78,7 +78,7 @@ def test_every_route_answers_as_the_table_says(state: State) -> None:
     client, wrong = ApiClient(), []
     for route, method in ROUTES:
         answer = client.send(method, path_of(route))
-        code = answer.json()["code"] if answer["Content-Type"] == "application/problem+json" else ""
+        code = answer.json()["code"] if answer.get("Content-Type") == "application/problem+json" else ""
         should = state in ANSWERS[route_class(route, method)]
         if should == refused(answer.status_code, code):
             wrong.append((method, route, answer.status_code, code))
@@ -108,7 +108,7 @@ def test_stopped_signing_up_closes_sign_up_routes_only() -> None:
     client = ApiClient()
     for route, method in ROUTES:
         answer = client.send(method, path_of(route))
-        code = answer.json()["code"] if answer["Content-Type"] == "application/problem+json" else ""
+        code = answer.json()["code"] if answer.get("Content-Type") == "application/problem+json" else ""
         assert (code == "sign_up_closed") == (route_class(route, method) == RouteClass.SIGN_UP)
 
 

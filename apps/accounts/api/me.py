@@ -12,7 +12,7 @@ from rest_framework.response import Response
 
 from apps.accounts import closing, exports
 from apps.accounts.api import me_serializers as shown
-from apps.accounts.domain import Scope
+from apps.accounts.api.permissions import scopes_held
 from apps.accounts.managers import email_normalise
 from apps.accounts.me.domain import MAIL_KINDS, ExportState, PreferencesRead
 from apps.accounts.me.models import DataExport
@@ -54,8 +54,7 @@ class MeView(ApiView):
     @extend_schema(operation_id="me_read", responses=shown.MeSerializer, summary="Who you are")
     def get(self, request: Request) -> Response:
         """With what you may and have: roles, factors, limits, and the scopes of the credential that asks."""
-        held = getattr(request.auth, "scopes", tuple(Scope))
-        profile = profile_get(user=cast("User", request.user), scopes=tuple(held))
+        profile = profile_get(user=cast("User", request.user), scopes=tuple(scopes_held(request)))
         return Response(shown.MeSerializer(profile).data)
 
 

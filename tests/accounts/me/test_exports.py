@@ -83,7 +83,7 @@ def test_ask_wait_download(media: Path) -> None:
     assert {name: len(rows) for name, rows in found.items()} == body["rows"]
     assert set(found) == {
         "account", "api_keys", "balances", "deposit_addresses", "deposits", "events", "exports", "plans",
-        "slots", "statement", "waitlist", "withdrawal_destinations", "withdrawals",
+        "sessions", "sign_in", "slots", "statement", "waitlist", "withdrawal_destinations", "withdrawals",
     }  # fmt: skip
     assert client.key.split("_")[2] not in content.decode("latin-1")
     assert client.get(EXPORTS).json()["data"][0]["id"] == body["id"]

@@ -42,7 +42,7 @@ def test_authentication_is_one_query() -> None:
     _, pair, client = signed_in()
     with CaptureQueriesContext(connection) as queries:
         assert client.get(ME).status_code == 200
-    assert len(queries) == 1
+    assert len(queries) == 1 + 4, "the session with its user; then what me tells: email, factors, roles, keys"
     assert 'INNER JOIN "accounts_user"' in queries[0]["sql"]
     with CaptureQueriesContext(connection) as refused:
         ApiClient(pair.access_token[:-2]).get(ME)
