@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.db import connection, transaction
 
-from apps.accounts import selectors as account_selectors
+from apps.accounts.me.preferences import preferences_set
 from apps.accounts.models import User
 from apps.core import clock, work
 from apps.core.models import Asset
@@ -22,13 +22,6 @@ from apps.notifications.reading import notifications_read
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-class Said:
-    """What `accounts.preferences_of` answers."""
-
-    def __init__(self, *, zone: str = "UTC", muted: tuple[str, ...] = (), digest: bool = False) -> None:
-        self.language, self.zone, self.muted, self.digest = "en", zone, frozenset(muted), digest
-
-
 @pytest.fixture(autouse=True)
 def assets() -> None:
     Asset.objects.create(code="USDC", name="USD Coin", decimals=6)
@@ -38,18 +31,6 @@ def assets() -> None:
 @pytest.fixture
 def person() -> User:
     return User.objects.create(email="ann@example.com")
-
-
-@pytest.fixture
-def preferences(monkeypatch: pytest.MonkeyPatch) -> dict[UUID, Said]:
-    said: dict[UUID, Said] = {}
-    monkeypatch.setattr(
-        account_selectors,
-        "preferences_of",
-        lambda ids: {i: said.get(i, Said()) for i in ids},
-        raising=False,
-    )
-    return said
 
 
 def settled(person: User, **changes: Any) -> EventDraft:
@@ -154,9 +135,9 @@ def test_a_fact_that_cannot_be_told_is_shown_and_does_not_stop_the_others(person
     assert Message.objects.count() == 1
 
 
-def test_who_is_gone_or_does_not_want_it_is_not_told(person: User, preferences: dict[UUID, Said]) -> None:
+def test_who_is_gone_or_does_not_want_it_is_not_told(person: User) -> None:
     gone = User.objects.create(email="gone@example.com", is_active=False)
-    preferences[person.pk] = Said(muted=("buy_done",))
+    preferences_set(user_id=person.pk, mails={"buy_done": False})
 
     publish(settled(gone), settled(person), EventDraft("plan.created", "person", person.pk, {}))
 
@@ -172,10 +153,8 @@ def test_old_news_is_passed(person: User, time_travel: Callable[..., int]) -> No
     assert Message.objects.count() == 0
 
 
-def test_withdrawals_are_told_step_by_step_and_the_first_always(
-    person: User, preferences: dict[UUID, Said]
-) -> None:
-    preferences[person.pk] = Said(muted=("withdrawal_steps",))
+def test_withdrawals_are_told_step_by_step_and_the_first_always(person: User) -> None:
+    preferences_set(user_id=person.pk, mails={"withdrawal_steps": False})
     other = User.objects.create(email="bob@example.com")
     payload = {
         "withdrawal_id": str(uuid4()), "asset": "USDC", "amount_units": "250000000", "fee_units": "350000",
@@ -213,10 +192,8 @@ def test_a_thousand_events_cost_as_many_statements_as_one(
     assert Message.objects.count() == 300
 
 
-def test_a_digest_gathers_a_day_of_the_persons_zone(
-    person: User, preferences: dict[UUID, Said], time_travel: Callable[..., int]
-) -> None:
-    preferences[person.pk] = Said(zone="Pacific/Auckland", digest=True)
+def test_a_digest_gathers_a_day_of_the_persons_zone(person: User, time_travel: Callable[..., int]) -> None:
+    preferences_set(user_id=person.pk, zone="Pacific/Auckland", digest=True)
     publish(settled(person), settled(person, plan_name="Other"))
     read_all()
     assert (Message.objects.count(), DigestEntry.objects.count()) == (0, 2)
@@ -237,10 +214,8 @@ def test_a_digest_gathers_a_day_of_the_persons_zone(
     assert digest.state == "sent"
 
 
-def test_what_comes_after_the_digest_has_left_is_told_by_itself(
-    person: User, preferences: dict[UUID, Said]
-) -> None:
-    preferences[person.pk] = Said(digest=True)
+def test_what_comes_after_the_digest_has_left_is_told_by_itself(person: User) -> None:
+    preferences_set(user_id=person.pk, digest=True)
     now = clock.now()
     Digest.objects.create(user=person, day=now.date(), state="sent", run_after=now)
 

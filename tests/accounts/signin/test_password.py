@@ -32,7 +32,7 @@ def test_a_new_password_by_code() -> None:
     assert (answer.status_code, answer.content) == (204, b"")
     problem(Person().sign_in(), 400, "wrong_credentials")
     assert Person().sign_in(password=OTHER).status_code == 200
-    assert [name for name, _ in mails()] == ["code", RESET, "password_reset"]
+    assert [name for name, _ in mails()] == ["code", "welcome", RESET, "password_reset"]
     assert set(mails()[-1][1]) == {"address", "device", "at"}
     assert Event.objects.filter(topic="person.password_reset", subject_id=User.objects.get().pk).count() == 1
     # It was good once.
@@ -142,7 +142,7 @@ def test_changing_the_password_wants_the_old_one_and_a_fresh_proof(later: Callab
     assert person.get("factors").status_code == 200
     problem(Person().sign_in(), 400, "wrong_credentials")
     assert Person().sign_in(password=OTHER).status_code == 200
-    assert [name for name, _ in mails()] == ["code", "password_changed"]
+    assert [name for name, _ in mails()] == ["code", "welcome", "password_changed"]
     assert Event.objects.filter(topic="person.password_changed").count() == 1
 
 

@@ -372,7 +372,7 @@ def test_a_reorg_while_the_blocks_are_read_lets_them_go(
     monitor: Monitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`chain.watch` notices between the scanner's answers and its commit."""
-    from apps.deposits import scanning
+    from apps.deposits import reading
 
     monitor.fill(2)
     monitor.scan()
@@ -383,13 +383,13 @@ def test_a_reorg_while_the_blocks_are_read_lets_them_go(
 
     def read_then_reorg(**options: Any) -> Any:
         answer = read(**options)
-        monkeypatch.setattr(scanning, "movements_read", read)
+        monkeypatch.setattr(reading, "movements_read", read)
         monitor.chain.node.reorg(depth=2)
         monitor.fill(1)
         monitor.watch()
         return answer
 
-    monkeypatch.setattr(scanning, "movements_read", read_then_reorg)
+    monkeypatch.setattr(reading, "movements_read", read_then_reorg)
     monitor.step()
     assert monitor.row.next_block == before
     assert monitor.deposits() == []
@@ -441,7 +441,7 @@ def test_headers_that_went_before_they_were_read_are_read_as_a_range(monitor: Mo
 def test_a_monitor_whose_lease_was_taken_over_writes_nothing(
     monitor: Monitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from apps.deposits import scanning
+    from apps.deposits import reading
 
     _paid(monitor)
     monitor.watch()
@@ -449,14 +449,14 @@ def test_a_monitor_whose_lease_was_taken_over_writes_nothing(
 
     def read_slowly(**options: Any) -> Any:
         answer = read(**options)
-        monkeypatch.setattr(scanning, "movements_read", read)
+        monkeypatch.setattr(reading, "movements_read", read)
         with connection.cursor() as cursor:
             cursor.execute("UPDATE deposits_scan SET leased_until = clock_timestamp() - interval '1 second'")
         work.drain(SCAN, budget_seconds=0)
         assert len(monitor.deposits()) == 1
         return answer
 
-    monkeypatch.setattr(scanning, "movements_read", read_slowly)
+    monkeypatch.setattr(reading, "movements_read", read_slowly)
     monitor.step()
     assert len(monitor.deposits()) == 1
     assert monitor.deposits()[0].sighting == 1
