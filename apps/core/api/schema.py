@@ -115,11 +115,11 @@ class ProblemAutoSchema(AutoSchema):
     def _get_examples(
         self, serializer: Any, direction: str, media_type: str, status_code: Any = None, extras: Any = None
     ) -> Any:
-        """A view's own examples, else the recorded one."""
+        """The recorded example, else a view's own."""
         found = super()._get_examples(serializer, direction, media_type, status_code, extras)  # type: ignore[no-untyped-call]
         recorded = _recorded().get(self.get_operation_id(), {})
         wanted = str(recorded.get("status")) if direction == "response" else None
-        if found or direction not in recorded or wanted != (status_code and str(status_code)):
+        if direction not in recorded or wanted != (status_code and str(status_code)):
             return found
         return {"Recorded": {"value": recorded[direction]}}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from django.db import transaction
+from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
 from apps.accounts import second_factor
@@ -15,10 +16,13 @@ from tests.core.api.town import Town, town_make
 
 
 @pytest.fixture(scope="module")
-def town(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Town]:
+def town(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Town]:
     """In a transaction that encloses the module's; its tests want the mark `django_db` for theirs inside."""
     directory = Path(os.environ["SANDBOX_DIR"])
-    with django_db_blocker.unblock(), transaction.atomic():
+    media = override_settings(MEDIA_ROOT=tmp_path_factory.mktemp("media"))
+    with media, django_db_blocker.unblock(), transaction.atomic():
         yield town_make(partial(offset.travel, directory, rpc=None))
         transaction.set_rollback(True)
     second_factor.install(second_factor.NobodyHasOne())

@@ -23,12 +23,42 @@ FORMS = [
     (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9:]+)"), "(instant)"),
     (re.compile(r"0x[0-9a-fA-F]{40,64}"), "(hex)"),
     (re.compile(r"[0-9]+ s old"), "(age) s old"),
+    (re.compile(r"^(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9_-]{22,}$"), "(bytes)"),
     (re.compile(r"trn_[a-z0-9]{12}(_[a-z0-9]{50})?"), "(key)"),
 ]
 # ... and by its name.
-NAMES = {"milliseconds", "age_seconds", "lag_seconds", "next_cursor", "prefix", "qr_svg", "key", "version"}
+NAMES = {
+    *("milliseconds", "age_seconds", "lag_seconds", "next_cursor", "prefix", "qr_svg", "key", "version"),
+    *("recovery_codes", "referral_code", "sequence"),
+}
 # What is too long to be shown whole, and what nobody should take for somebody's.
-LONG, SECRET = 400, {"key": "trn_k3x9s0v7q2ab_" + "x" * 50}
+LONG, SECRET = (
+    400,
+    {
+        "key": "trn_k3x9s0v7q2ab_" + "x" * 50,
+        "access_token": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln",
+        "refresh_token": "trr_k3v…",
+        "session_token": "x1yd0…",
+        "ticket": "…",
+        "secret": "JBSWY3DPEHPK3PXP",
+        "uri": "otpauth://totp/ada%40example.org?secret=JBSWY3DPEHPK3PXP&issuer=Tranche",
+        "download_url": "/api/v1/me/exports/019b3c1e-7d55-7c41-9d2e-1f0c6a2b8e10/file?signature=…",
+    },
+)
+# Operations whose true example is not recorded here, each with its reason; the view's own is shown.
+_GOOGLE = "needs a provider that signs ID tokens: tests/accounts/signin/test_google.py asks one"
+_RESEND = "is refused for 30 seconds after the first mail: tests/accounts/signin waits on a clock of its own"
+NOT_RECORDED = {
+    "auth_email_resend": _RESEND,
+    "auth_verify_resend": _RESEND,
+    "auth_google": _GOOGLE,
+    "auth_google_connect": _GOOGLE,
+    "auth_google_disconnect": _GOOGLE,
+    "auth_google_read": _GOOGLE,
+    "auth_step_up_google": _GOOGLE,
+    "exports_download": "a ZIP archive: tests/accounts/me/test_exports.py opens it",
+    "stream_read": "another server's, and without end: tests/stream reads it",
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +87,9 @@ def plain(value: Any, name: str = "") -> Any:
         return {key: plain(one, key) for key, one in value.items()}
     if isinstance(value, list):
         return [plain(one, name) for one in value]
+    # A row's number, a code's digits; other ids and other codes are words that stay.
+    if (name == "id" and isinstance(value, int)) or (name == "code" and str(value).isdigit()):
+        return f"({name})"
     if name in NAMES and value is not None:
         return f"({name})"
     if isinstance(value, str):
@@ -73,7 +106,11 @@ def examples(content: Any) -> list[Any]:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("operation", operations(), ids=lambda operation: operation.name)
+@pytest.mark.parametrize(
+    "operation",
+    [one for one in operations() if one.name not in NOT_RECORDED],
+    ids=lambda operation: operation.name,
+)
 def test_the_example_is_what_is_really_sent_and_answered(
     operation: Operation, town: Town, recording: dict[str, Any]
 ) -> None:
@@ -85,7 +122,8 @@ def test_the_example_is_what_is_really_sent_and_answered(
     real = None
     if documented:
         assert answer["Content-Type"].partition(";")[0] in documented
-        real = shown("", json.loads(answer.content) if JSON in documented else answer.content.decode())
+        told_in_json = any(kind.endswith("json") for kind in documented)
+        real = shown("", json.loads(answer.content) if told_in_json else answer.content.decode())
     if WRITE:
         recording[operation.name] = {
             **({} if operation.story.body is None else {"request": operation.story.body}),
@@ -99,5 +137,8 @@ def test_the_example_is_what_is_really_sent_and_answered(
         assert plain(real) in [plain(one) for one in examples(documented)], "make examples"
 
 
-def test_nothing_is_recorded_of_what_is_gone() -> None:
-    assert json.loads(EXAMPLES.read_text()).keys() - {operation.name for operation in operations()} == set()
+def test_every_operation_is_recorded_but_those_that_say_why_not(recording: dict[str, Any]) -> None:
+    """And nothing is recorded of what is gone."""
+    recorded = (recording if WRITE else json.loads(EXAMPLES.read_text())).keys()
+    assert {operation.name for operation in operations()} - recorded == NOT_RECORDED.keys()
+    assert recorded - {operation.name for operation in operations()} == set()

@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from django.conf import settings
+from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
 from apps.accounts import second_factor
 from apps.core.ids import uuid7
 from apps.sandbox.runtime import offset
+from tests.accounts.tokens.support import sign_in
 from tests.core.api.operations import document, operations
+from tests.core.api.support import ApiClient
 from tests.core.api.town import Town, town_make
 from tests.support.web import database_copy, web_open
 
@@ -53,8 +57,11 @@ def served(
 ) -> Iterator[Served]:
     directory, sandbox = tmp_path_factory.mktemp("schemathesis"), Path(os.environ["SANDBOX_DIR"])
     with django_db_blocker.unblock(), database_copy() as url:
-        town = town_make(partial(offset.travel, sandbox, rpc=None))
+        media = directory / "media"
+        with override_settings(MEDIA_ROOT=media):
+            town = town_make(partial(offset.travel, sandbox, rpc=None))
         environment = {
+            "MEDIA_ROOT": str(media),
             "DATABASE_URL": url,
             "DJANGO_SETTINGS_MODULE": "config.settings.test",
             "REDIS_URL": settings.REDIS_URL,
@@ -76,7 +83,19 @@ def described(town: Town) -> dict[str, Any]:
     return found
 
 
-def test_no_crash_and_no_answer_outside_the_document(served: Served, tmp_path: Path) -> None:
+# What would sign out the session that asks: their stories are asked in `test_examples.py`.
+ENDS_ITS_SESSION = {"auth_sign_out", "sessions_revoke_all", "me_close", "auth_password_change"}
+BY_SESSION = {one.name for one in operations() if one.takes == {"AccessToken"}} - ENDS_ITS_SESSION
+BY_KEY = {one.name for one in operations()} - BY_SESSION - ENDS_ITS_SESSION
+
+
+@pytest.mark.parametrize("by", ["key", "session"])
+def test_no_crash_and_no_answer_outside_the_document(served: Served, tmp_path: Path, by: str) -> None:
+    client, names = (
+        (served.town.client, BY_KEY)
+        if by == "key"
+        else (ApiClient(sign_in(served.town.ann).access_token), BY_SESSION)
+    )
     described_in, report = tmp_path / "openapi.json", tmp_path / "report.json"
     described_in.write_text(json.dumps(described(served.town)))
 
@@ -87,8 +106,9 @@ def test_no_crash_and_no_answer_outside_the_document(served: Served, tmp_path: P
                 "--url",
                 f"http://127.0.0.1:{served.port}",
                 "--header",
-                f"Authorization: Bearer {served.town.client.key}",
+                f"Authorization: Bearer {client.key}",
             ),
+            *(part for name in sorted(names) for part in ("--include-operation-id", name)),
             *("--phases", "examples,coverage,fuzzing", "--checks", ",".join(CHECKS), "--workers", "2"),
             *("--max-examples", EXAMPLES, "--seed", SEED, "--suppress-health-check", "all", "--no-color"),
             *(
@@ -108,4 +128,10 @@ def test_no_crash_and_no_answer_outside_the_document(served: Served, tmp_path: P
     )
 
     assert done.returncode == 0, done.stdout[-8_000:] + done.stderr[-2_000:]
-    assert f"Tested: {len(operations())}" in done.stdout
+    assert f"Tested: {len(names)}" in done.stdout
+    # Whoever asked was somebody until the end.
+    asked = Request(
+        f"http://127.0.0.1:{served.port}/api/v1/me", headers={"Authorization": f"Bearer {client.key}"}
+    )
+    with urlopen(asked) as answer:
+        assert answer.status == 200

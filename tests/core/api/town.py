@@ -9,9 +9,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from allauth.mfa.models import Authenticator
 from django.apps import apps
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
 
 from apps.accounts import second_factor
+from apps.accounts.exports import export_request, link_sign
+from apps.accounts.me.models import DataExport
 from apps.accounts.models import ApiKey, User
 from apps.accounts.services import api_key_create
 from apps.core import clock, partitions, work
@@ -26,6 +31,7 @@ from apps.providers.models import Market, PriceSnapshot
 from apps.treasury.models import ReservesSnapshot
 from apps.withdrawals.models import Withdrawal, WithdrawalDestination, WithdrawalRule
 from apps.withdrawals.services import withdrawal_request
+from tests.accounts.tokens.support import sign_in
 from tests.core.api.support import ApiClient, user_with_key
 from tests.deposits.conftest import bank_make
 from tests.deposits.support import USDC, Bank
@@ -49,7 +55,7 @@ class OneCode:
 
 @dataclass
 class Town:
-    """Ann has everything, Bob has a key. `ids` are Ann's, by the name that routes give them."""
+    """Ann has everything, Bob has a key and a session. `ids` are Ann's, by the name that routes give them."""
 
     bank: Bank
     market: Market
@@ -57,7 +63,10 @@ class Town:
     client: ApiClient
     bob: User
     stranger: ApiClient
-    ids: dict[str, UUID] = field(default_factory=dict)
+    # For what takes no API key.
+    session: ApiClient
+    strangers_session: ApiClient
+    ids: dict[str, Any] = field(default_factory=dict)
 
     def plan(self, **changes: Any) -> Plan:
         values: dict[str, Any] = {"name": "Ether every morning", "amount_units": 100 * USDC, **changes}
@@ -94,6 +103,32 @@ class Town:
 
     def api_key(self) -> ApiKey:
         return api_key_create(user_id=self.ann.pk, name="Accounting", scopes=["balances:read"]).api_key
+
+    def export(self) -> DataExport:
+        """One that can be downloaded. A worker builds it in a transaction of its own kind, which a test's is not."""
+        now, row = clock.now(), export_request(user_id=self.ann.pk)
+        name = default_storage.save(f"exports/{row.pk}/town.zip", ContentFile(b"PK\5\6" + bytes(18)))
+        DataExport.objects.filter(pk=row.pk).update(
+            state="ready", file_name=name, size_bytes=22, sha256="0" * 64, rows={"account": 1, "plans": 1},
+            ready_at=now, expires_at=now + timedelta(days=7), run_after=now + timedelta(days=7),
+        )  # fmt: skip
+        return row
+
+    def passkey(self) -> Authenticator:
+        """One that nobody can show: listed, renamed and removed it can be."""
+        data = {
+            "name": "Phone",
+            "passwordless": True,
+            "credential": {"id": "AA", "clientExtensionResults": {"credProps": {"rk": True}}},
+        }
+        row: Authenticator = Authenticator.objects.create(
+            # A number that no answer has by chance.
+            pk=987_654_321_012,
+            user=self.ann,
+            type="webauthn",
+            data=data,
+        )
+        return row
 
 
 def town_make(travel: Callable[..., int]) -> Town:
@@ -142,10 +177,11 @@ def town_make(travel: Callable[..., int]) -> Town:
     )
     ann, client = user_with_key("ann@example.org")
     bob, stranger = user_with_key("bob@example.org")
-    town = Town(bank, market, ann, client, bob, stranger)
+    sessions = [ApiClient(sign_in(user).access_token) for user in (ann, bob)]
+    town = Town(bank, market, ann, client, bob, stranger, *sessions)
     client.get("/api/v1/deposit-addresses")
     deposit = bank.credited(ann, 3_000 * USDC)
-    slot = town.slot()
+    slot, export = town.slot(), town.export()
     town.ids = {
         "deposit_id": deposit.pk,
         "slot_id": slot.pk,
@@ -153,6 +189,11 @@ def town_make(travel: Callable[..., int]) -> Town:
         "withdrawal_id": town.withdrawal(state="awaiting_confirmation").pk,
         "destination_id": town.destination().pk,
         "api_key_id": town.api_key().pk,
+        "session_id": sign_in(ann).session_id,
+        "export_id": export.pk,
+        # Of the link to the export's file.
+        "signature": link_sign(export=export),
+        "passkey_id": town.passkey().pk,
     }
     return town
 
