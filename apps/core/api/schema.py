@@ -22,6 +22,7 @@ _TITLES = {
     403: "The API key lacks the scope, or the person the permission.",
     404: "Nothing is here, or nothing that you may see.",
     409: "A conflict with the resource's state, or a request with the same idempotency key in flight.",
+    410: "What the token stands for is over.",
     413: "The body is larger than 10 kB.",
     415: "The body is not application/json in UTF-8.",
     421: "This server does not serve the live stream.",

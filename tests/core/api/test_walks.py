@@ -10,10 +10,9 @@ import pytest
 from django.apps import apps
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from apps.core.ids import uuid7
 from tests.core.api.operations import Operation, operations, resolved
 from tests.core.api.support import problem
-from tests.core.api.town import Town, everything
+from tests.core.api.town import Town, everything, nobodys_id
 
 pytestmark = pytest.mark.django_db
 
@@ -55,10 +54,6 @@ def test_every_id_of_every_route_is_one_that_somebody_has(town: Town) -> None:
         if operation.method == "GET":
             answer = operation.send(town, ready=True)
             assert answer.status_code == 200, (operation.name, answer.content)
-
-
-def nobodys_id(one: UUID | int) -> UUID | int:
-    return uuid7() if isinstance(one, UUID) else one + 1_000_000
 
 
 @pytest.mark.parametrize("operation", with_ids(), ids=lambda operation: operation.name)

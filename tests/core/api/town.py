@@ -20,6 +20,7 @@ from apps.accounts.me.models import DataExport
 from apps.accounts.models import ApiKey, User
 from apps.accounts.services import api_key_create
 from apps.core import clock, partitions, work
+from apps.core.ids import uuid7
 from apps.core.models import Asset
 from apps.deposits.models import Scan
 from apps.fees.services import fee_schedule_set
@@ -196,6 +197,11 @@ def town_make(travel: Callable[..., int]) -> Town:
         "passkey_id": town.passkey().pk,
     }
     return town
+
+
+def nobodys_id(one: UUID | int) -> UUID | int:
+    """Of the same kind as `one`, of nothing that is there."""
+    return uuid7() if isinstance(one, UUID) else one + 1_000_000
 
 
 def everything() -> dict[str, list[dict[str, Any]]]:

@@ -173,6 +173,9 @@ class StepUpPasskeyView(PersonView):
 
 
 class StepUpGoogleView(PersonView):
+    # Without a provider.
+    also = {"POST": frozenset({404})}
+
     @extend_schema(
         operation_id="auth_step_up_google",
         summary="Show again that it is you, with Google",
@@ -415,6 +418,9 @@ class ConnectionsView(PersonView):
 
 
 class GoogleConnectionView(PersonView):
+    # Without a provider.
+    also = {"POST": frozenset({404}), "DELETE": frozenset({404})}
+
     @extend_schema(
         operation_id="auth_google_connect",
         summary="Connect Google",

@@ -68,6 +68,8 @@ class SignInView(ApiView):
 
     tag = "sign-in"
     public = True
+    # A flow's token that is unknown or over.
+    refusals: frozenset[int] = frozenset({410})
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         # Django keeps the body that it was asked for; DRF then reads that one, and allauth may be given another.
@@ -156,6 +158,7 @@ class PersonView(SignInView):
     """For whoever is signed in. An API key is not enough: it is no proof that its holder is there."""
 
     public = False
+    refusals = frozenset()
     sessions_only = True
     scopes = {"GET": None, "POST": None, "PUT": None, "PATCH": None, "DELETE": None}
     authentication_classes = APIView.authentication_classes

@@ -158,6 +158,9 @@ class PasskeySignInView(SignInView):
 
 
 class GoogleView(SignInView):
+    # Without a provider.
+    also = {"GET": frozenset({404}), "POST": frozenset({404})}
+
     @extend_schema(
         operation_id="auth_google_read",
         summary="What the frontend tells Google",
