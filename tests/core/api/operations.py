@@ -134,7 +134,7 @@ def _passkey_begun(_: Town) -> dict[str, Any]:
 
 
 def _passkey_alone(_: Town) -> dict[str, Any]:
-    (_, phone), person = _with_passkey(), Person()
+    (_owner, phone), person = _with_passkey(), Person()
     return _flow(person, credential=phone.get(person.post("sign-in/passkey/options").json()["options"]))
 
 
@@ -146,7 +146,7 @@ def _at_the_passkey(_: Town) -> dict[str, Any]:
 
 
 def _passkey_second(_: Town) -> dict[str, Any]:
-    (_, phone), person = _with_passkey(), Person()
+    (_owner, phone), person = _with_passkey(), Person()
     person.sign_in(EMAIL)
     options = person.post("sign-in/factor/passkey/options").json()["options"]
     return _flow(person, credential=phone.get(options))
@@ -358,7 +358,7 @@ class Operation:
         )
         if answer.streaming:
             # A file, open until its last byte; the test client then spares the connection, `close()` would not.
-            b"".join(answer.streaming_content)
+            b"".join(answer.streaming_content)  # type: ignore[union-attr]
         return answer
 
     def _client(self, town: Town, stranger: bool) -> ApiClient:

@@ -23,9 +23,7 @@ from pytest_django import DjangoDbBlocker
 
 from apps.accounts import second_factor
 from apps.sandbox.runtime import offset
-from tests.accounts.tokens.support import sign_in
 from tests.core.api.operations import document, operations
-from tests.core.api.support import ApiClient
 from tests.core.api.town import Town, nobodys_id, town_make
 from tests.support.web import database_copy, web_open
 
@@ -95,11 +93,7 @@ BY_KEY = {one.name for one in operations()} - BY_SESSION - ENDS_ITS_SESSION
 
 @pytest.mark.parametrize("by", ["key", "session"])
 def test_no_crash_and_no_answer_outside_the_document(served: Served, tmp_path: Path, by: str) -> None:
-    client, names = (
-        (served.town.client, BY_KEY)
-        if by == "key"
-        else (ApiClient(sign_in(served.town.ann).access_token), BY_SESSION)
-    )
+    client, names = (served.town.client, BY_KEY) if by == "key" else (served.town.session, BY_SESSION)
     described_in, report = tmp_path / "openapi.json", tmp_path / "report.json"
     described_in.write_text(json.dumps(described(served.town)))
 

@@ -178,8 +178,8 @@ def town_make(travel: Callable[..., int]) -> Town:
     )
     ann, client = user_with_key("ann@example.org")
     bob, stranger = user_with_key("bob@example.org")
-    sessions = [ApiClient(sign_in(user).access_token) for user in (ann, bob)]
-    town = Town(bank, market, ann, client, bob, stranger, *sessions)
+    session, strangers = (ApiClient(sign_in(user).access_token) for user in (ann, bob))
+    town = Town(bank, market, ann, client, bob, stranger, session, strangers)
     client.get("/api/v1/deposit-addresses")
     deposit = bank.credited(ann, 3_000 * USDC)
     slot, export = town.slot(), town.export()

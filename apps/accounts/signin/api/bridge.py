@@ -69,7 +69,7 @@ class SignInView(ApiView):
     tag = "sign-in"
     public = True
     # A flow's token that is unknown or over.
-    refusals: frozenset[int] = frozenset({410})
+    refusals = frozenset({410})
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         # Django keeps the body that it was asked for; DRF then reads that one, and allauth may be given another.
