@@ -214,6 +214,9 @@ class FactorsView(PersonView):
 
 
 class TotpView(PersonView):
+    # Without an authenticator app.
+    also = {"DELETE": frozenset({404})}
+
     @extend_schema(
         operation_id="auth_totp_begin",
         summary="Begin to add an authenticator app",
