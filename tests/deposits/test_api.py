@@ -21,6 +21,10 @@ ADDRESSES, DEPOSITS = "/api/v1/deposit-addresses", "/api/v1/deposits"
 ETHER = 10**18
 
 
+# The same in every process that collects the tests.
+NOBODY = "018f0000-0000-7000-8000-000000000001"
+
+
 @pytest.fixture
 def ann(bank: Bank) -> tuple[Any, ApiClient]:
     return user_with_key("ann@example.org")
@@ -181,10 +185,10 @@ def test_they_are_paged_and_filtered(bank: Bank, ann: tuple[Any, ApiClient]) -> 
         (DEPOSITS, {"limit": "0"}, "limit", "min_value"),
         (DEPOSITS, {"limit": "101"}, "limit", "max_value"),
         (DEPOSITS, {"limit": "ten"}, "limit", "invalid"),
-        (DEPOSITS, {"user_id": str(uuid7())}, "user_id", "unknown_field"),
-        (ADDRESSES, {"user_id": str(uuid7())}, "user_id", "unknown_field"),
+        (DEPOSITS, {"user_id": NOBODY}, "user_id", "unknown_field"),
+        (ADDRESSES, {"user_id": NOBODY}, "user_id", "unknown_field"),
         (ADDRESSES, {"index": "0"}, "index", "unknown_field"),
-        (f"{DEPOSITS}/{uuid7()}", {"state": "seen"}, "state", "unknown_field"),
+        (f"{DEPOSITS}/{NOBODY}", {"state": "seen"}, "state", "unknown_field"),
     ],
 )
 def test_bad_queries_are_pointed_at(
@@ -212,7 +216,7 @@ def test_another_persons_deposit_is_not_there(bank: Bank, ann: tuple[Any, ApiCli
     assert ann[1].get(DEPOSITS).json()["data"] == []
 
 
-@pytest.mark.parametrize("path", [ADDRESSES, DEPOSITS, f"{DEPOSITS}/{uuid7()}"])
+@pytest.mark.parametrize("path", [ADDRESSES, DEPOSITS, f"{DEPOSITS}/{NOBODY}"])
 def test_without_key_or_scope_nothing_opens(bank: Bank, path: str) -> None:
     _, other = user_with_key("ben@example.org", scopes=["plans:read"])
     problem(ApiClient().get(path), 401, "not_authenticated")
@@ -221,7 +225,7 @@ def test_without_key_or_scope_nothing_opens(bank: Bank, path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-@pytest.mark.parametrize("path", [ADDRESSES, DEPOSITS, f"{DEPOSITS}/{uuid7()}"])
+@pytest.mark.parametrize("path", [ADDRESSES, DEPOSITS, f"{DEPOSITS}/{NOBODY}"])
 def test_nothing_can_be_written(bank: Bank, ann: tuple[Any, ApiClient], path: str, method: str) -> None:
     problem(ann[1].send(method, path, body={"amount": "1"}), 405, "method_not_allowed")
     assert not Deposit.objects.exists()

@@ -22,7 +22,7 @@ __all__ = ["hashed"]
 
 
 def redis_flush() -> None:
-    Redis.from_url(settings.REDIS_URL).flushall()
+    Redis.from_url(settings.REDIS_URL).flushdb()
 
 
 def wrong(email: str, address: str = "198.51.100.7") -> dict[str, Any]:
