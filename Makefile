@@ -23,7 +23,7 @@ demo: setup ## two months of real plans on a real chain, in minutes
 up: setup ## web, workers, beat, Flower and what they need, until Ctrl-C
 	@$(PYTHON) manage.py sandbox up
 
-# Two processes, a file at a time: most tests wait for processes, blocks and leases. Each has databases of its own.
+# Two processes, a file at a time: most tests wait for processes, blocks and leases. Each has services of its own.
 test: setup ## the whole test suite; ARGS="tests/ledger -k overdraft" narrows it
 	@$(PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
 

@@ -1,8 +1,7 @@
 """Pytest plugin: real services before Django's settings load, and a real chain for the tests that ask.
 
-PostgreSQL and Valkey start once a run unless `DATABASE_URL` and `REDIS_URL` name others. Under xdist the
-controller starts them and the workers inherit its environment; each worker has its own database (by
-pytest-django), its own Valkey database number, its own clock file and its own chain.
+PostgreSQL and Valkey start once a process unless `DATABASE_URL` and `REDIS_URL` name others: what a snapshot waits
+for, who is connected and what is published are a whole server's affair, so that xdist's workers cannot share one.
 """
 
 import atexit
@@ -14,7 +13,6 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -27,16 +25,18 @@ from apps.sandbox.runtime.errors import SandboxError
 from apps.sandbox.runtime.sandbox import Sandbox
 
 _services: Sandbox | None = None
+_URLS = ("DATABASE_URL", "REDIS_URL")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_load_initial_conftests() -> Generator[None, Any, Any]:
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, Any, Any]:
     """Runs around pytest-django's hook of this name, which loads the settings."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker is None:
-        _services_start()
-    else:
-        _worker_separate(int(worker.removeprefix("gw")) + 1)
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        for controllers in _URLS:
+            del os.environ[controllers]
+    elif early_config.known_args_namespace.numprocesses and any(url in os.environ for url in _URLS):
+        raise pytest.UsageError(f"{' and '.join(_URLS)} can serve one process: run with -n 0")
+    _services_start()
     return (yield)
 
 
@@ -59,32 +59,14 @@ def _services_start() -> None:
     atexit.register(_services_stop)
     os.environ.update(_services.environment())
     # Never the developer's own sandbox: its clock would move under the tests, and theirs under it.
-    os.environ["SANDBOX_DIR"] = str(_directory_make(home / "main"))
+    directory = home / "main"
+    directory.mkdir()
+    os.environ["SANDBOX_DIR"] = str(directory)
 
 
 def _services_stop() -> None:
     if _services is not None:
         _services.destroy()
-
-
-def _worker_separate(number: int) -> None:
-    url = urlsplit(os.environ["REDIS_URL"])
-    os.environ["REDIS_URL"] = urlunsplit(url._replace(path=f"/{number}"))
-    home = Path(os.environ["SANDBOX_DIR"]).parent
-    os.environ["SANDBOX_DIR"] = str(_directory_make(home / f"worker-{number}"))
-
-
-def _directory_make(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-@pytest.fixture(scope="session")
-def sandbox_services() -> Sandbox:
-    """The run's PostgreSQL and Valkey. Only the process that started them may ask: not an xdist worker."""
-    if _services is None:
-        pytest.skip("an xdist worker does not own the services")
-    return _services
 
 
 @pytest.fixture(scope="session")

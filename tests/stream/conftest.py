@@ -5,14 +5,15 @@ import pytest
 from tests.stream.support import Process, process_open
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: a database that somebody is connected to cannot be copied (`tests.support.web`).
+@pytest.fixture(scope="package")
 def stream(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """One process for the tests that leave it running: starting one takes seconds."""
     with process_open(tmp_path_factory.mktemp("stream")) as process:
         yield process
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def deaf(django_db_setup: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """A second process, without Redis."""
     with process_open(
