@@ -4,14 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.db import connection
 
 from apps.core.api.pagination import Cursor, Page, PageQuery, page_cut
 from apps.core.ids import uuid7_floor, uuid7_time
-from apps.core.models import Asset
 from apps.ledger.domain import AccountKey
 from apps.ledger.models import NIL, Account
 
@@ -51,11 +50,20 @@ _LAST_ID = UUID(int=(1 << 128) - 1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+class HeldAsset(NamedTuple):
+    """An asset without the model's cost, which was a third of the answer with fifty of them."""
+
+    id: UUID
+    code: str
+    name: str
+    decimals: int
+
+
 @dataclass(frozen=True, slots=True)
 class AssetBalance:
     """What a person has of one asset, in base units."""
 
-    asset: Asset
+    asset: HeldAsset
     available_units: int
     held_units: int
 
@@ -96,12 +104,8 @@ def balances_for_owner(*, owner_id: UUID, at: datetime | None = None) -> list[As
     with connection.cursor() as cursor:
         cursor.execute(query, {"owner_id": owner_id, "before": _after(at) if at else None})
         return [
-            AssetBalance(
-                Asset(id=asset_id, code=code, name=name, decimals=decimals),
-                int(available or 0),
-                int(held or 0),
-            )
-            for asset_id, code, name, decimals, available, held in cursor.fetchall()
+            AssetBalance(HeldAsset(*asset), int(available or 0), int(held or 0))
+            for *asset, available, held in cursor.fetchall()
         ]
 
 

@@ -123,7 +123,6 @@ CORS_EXPOSE_HEADERS = [
 # ProblemMiddleware has already replaced an ill-formed id when django-structlog reads the header.
 DJANGO_STRUCTLOG_TRUST_UPSTREAM_REQUEST_ID = True
 DJANGO_STRUCTLOG_IP_LOGGING_ENABLED = False
-DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = 10
 DJANGO_STRUCTLOG_STATUS_4XX_LOG_LEVEL = 20
 
 # `/metrics` from outside loopback and private networks.

@@ -55,7 +55,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     # Outside of everything that may answer by itself: no answer leaves without its headers.
-    "csp.middleware.CSPMiddleware",
+    "apps.core.api.middleware.PolicyMiddleware",
     "apps.core.api.middleware.HeadersMiddleware",
     # Outside of the problems, or a page of an allowed origin could not read why it was refused.
     "corsheaders.middleware.CorsMiddleware",
@@ -67,7 +67,7 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django_structlog.middlewares.RequestMiddleware",
+    "apps.core.api.middleware.LogMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -77,6 +77,9 @@ MIDDLEWARE = [
     "apps.launch.middleware.PlatformStateMiddleware",
     "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
+
+# The default makes two stores for every request, the API's too; only the admin has messages, and a session.
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"
 
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"

@@ -31,7 +31,10 @@ from apps.chain import abi
 from apps.chain.models import Network
 from apps.core import clock, invariants
 from apps.events.models import Event
+from apps.events.selectors import EventCursor, events_after
 from apps.ledger.models import Entry, Journal
+from apps.mail.models import Message
+from apps.notifications.models import Reader
 from apps.plans.models import Batch, Plan, Slot
 from apps.providers.models import Market, Venue
 from apps.sandbox.runtime.errors import SandboxError
@@ -157,6 +160,7 @@ def _ours(stack: Stack, world: World) -> tuple[float, float]:
 
     The tick leaves no trace of its own: counted is from the first slot that was opened, some 50 ms after it.
     """
+    _mails_wait()
     settle_down(stack)
     count = len(world.owners)
     due_at = clock.now() + timedelta(seconds=2 + count / 2_500)
@@ -181,6 +185,18 @@ def _ours(stack: Stack, world: World) -> tuple[float, float]:
     if (bought, everybody) != (1, count):
         raise RuntimeError(f"{everybody} of {count} plans bought")
     return (now - due_at).total_seconds(), (now - opened).total_seconds()
+
+
+def _mails_wait() -> None:
+    """A run's own mails are made beside it; those of the run before are none of it."""
+
+    def done() -> bool:
+        reader = Reader.objects.filter(name="mail").first()
+        cursor = EventCursor(reader.xid, reader.event_id) if reader else EventCursor()
+        waiting = Message.objects.filter(state__startswith="queued", buried_at=None)
+        return not events_after(cursor, 1) and not waiting.exists()
+
+    wait_until(done, seconds=600, what="the mails of the run before are sent")
 
 
 def _floor(stack: Stack, world: World, like: World | None) -> float:

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from functools import lru_cache
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -28,6 +29,7 @@ def client_address(request: HttpRequest) -> str:
     return str(found or peer or UNKNOWN)
 
 
+@lru_cache(maxsize=4096)
 def address_group(address: str) -> str:
     """What limits count together: an IPv4 address, or the /64 network of an IPv6 address."""
     found = ipaddress.ip_address(address)
@@ -36,6 +38,7 @@ def address_group(address: str) -> str:
     return str(ipaddress.ip_network((found, _IPV6_PREFIX), strict=False))
 
 
+@lru_cache(maxsize=4096)
 def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """An address with or without port, brackets, zone and quotes (RFC 7239, section 6); `None` for anything else."""
     text = text.strip().strip('"')

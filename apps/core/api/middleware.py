@@ -3,14 +3,19 @@ how often anybody may try to sign in."""
 
 import io
 from collections.abc import Callable
+from functools import cache
 from http import HTTPStatus
 
 import structlog
+from csp.constants import HEADER
+from csp.middleware import CSPMiddleware
+from csp.utils import build_policy
 from django.conf import settings
 from django.db import Error
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.middleware.security import SecurityMiddleware
+from django_structlog.middlewares import RequestMiddleware
 
 from apps.core.api import limits
 from apps.core.api.client_address import address_group, client_address
@@ -40,6 +45,32 @@ class HeadersMiddleware(SecurityMiddleware):
         for name, value in settings.SECURITY_HEADERS.items():
             answer.headers.setdefault(name, value)
         return answer
+
+
+class PolicyMiddleware(CSPMiddleware):
+    """The content security policy; for answers that want nothing else, as all of the API's, it is made once."""
+
+    def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+        own = hasattr(request, "_csp_nonce") or any(name.startswith("_csp") for name in vars(response))
+        if own or settings.DEBUG:
+            return super().process_response(request, response)
+        response.headers.setdefault(HEADER, _policy())
+        return response
+
+
+@cache
+def _policy() -> str:
+    return build_policy()
+
+
+class LogMiddleware(RequestMiddleware):
+    """A line per request when it is answered, with who asked; none when it begins.
+
+    What the library binds before is bound already (`ProblemMiddleware`), and to ask who it is would load a session.
+    """
+
+    def prepare(self, request: HttpRequest) -> None:
+        """Nothing."""
 
 
 class SignInLimitMiddleware:
