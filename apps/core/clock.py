@@ -45,12 +45,16 @@ class SystemClock:
 def compare(*, database: datetime, asked: float, answered: float) -> None:
     """Hold the standard clock against what PostgreSQL answered between two monotonic instants (seconds)."""
     global _kept  # noqa: PLW0603 — one clock per process
+    # Whoever is interrupted here must not take the pause for a difference: it is doubt, as the way is.
+    before = monotonic()
+    standard, machine = SystemClock().now(), datetime.now(UTC)
+    after = monotonic()
     middle = (asked + answered) / 2
-    late = timedelta(seconds=monotonic() - middle)
-    doubt = timedelta(seconds=(answered - asked) / 2) + _AGREE
-    if abs(SystemClock().now() - late - database) > doubt:
+    late = timedelta(seconds=(before + after) / 2 - middle)
+    doubt = timedelta(seconds=(answered - asked + after - before) / 2) + _AGREE
+    if abs(standard - late - database) > doubt:
         _kept = (database.astimezone(UTC), middle)
-    off = datetime.now(UTC) - late - database
+    off = machine - late - database
     if abs(off) > doubt + _WARN:
         logger.warning("this machine's clock is wrong", extra={"seconds": round(off.total_seconds(), 1)})
 
