@@ -1,7 +1,7 @@
 """`make chaos`: break a running platform in every way we know, and show that the books come out the same.
 
-`python -m tests.chaos [--only TEXT[,TEXT…]] [--smoke] [--seed N]`. Rows go to `var/chaos.json` too (`--out`).
-Exit status 1 when a case fails; what its processes said is kept in `var/chaos-logs/<case>`.
+`python -m tests.chaos [--only TEXT[,TEXT…]] [--smoke] [--seed N] [--patience X]`. Rows go to `var/chaos.json` too
+(`--out`). Exit status 1 when a case fails; what its processes said is kept in `var/chaos-logs/<case>`.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from tests.support import stack as stack_module
 from tests.support.stack import Stack, stack_open
 
 if TYPE_CHECKING:
@@ -30,10 +31,17 @@ def main() -> int:
     parser.add_argument("--only", default="", help="cases whose name contains one of these")
     parser.add_argument("--smoke", action="store_true", help="the few that `make test` runs")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=1.0,
+        help="times longer to wait for what must happen: on a busy machine",
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "var" / "chaos.json")
     options = parser.parse_args()
     console = Console(width=150 if not sys.stdout.isatty() else None)
     started = time.monotonic()
+    stack_module.PATIENCE = options.patience
     with stack_open(ROOT / "var" / f"chaos-{os.getpid()}") as stack:
         os.environ.update({**stack.environment(keys=True), "LOG_LEVEL": "ERROR"})
         rows = _run(stack, options, console)

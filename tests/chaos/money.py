@@ -167,7 +167,9 @@ def money_books(world: Money) -> dict[str, Any]:
         for kind in Journal.objects.filter(reference__startswith=f"deposit:{row.pk}:").values_list(
             "kind", flat=True
         ):
-            journals["deposits credited"] += -1 if kind == "deposit_reversal" else 1
+            # What was owed meanwhile and paid by the next credit is no credit; that nothing is owed is compared below.
+            if kind != "debt_repaid":
+                journals["deposits credited"] += -1 if kind == "deposit_reversal" else 1
     for paid in world.withdrawals():
         for kind in Journal.objects.filter(reference__startswith=f"withdrawal:{paid.pk}:").values_list(
             "kind", flat=True
@@ -180,7 +182,13 @@ def money_books(world: Money) -> dict[str, Any]:
         returned[index[one.user_id], one.asset.code] += one.fee_units - (one.charged_units or 0)
     return {
         "deposits": sorted(
-            (index[row.user_id], row.asset.code if row.asset else "", row.state, int(row.credited_units))
+            (
+                index[row.user_id],
+                row.asset.code if row.asset else "",
+                row.state,
+                int(row.credited_units),
+                int(row.owed_units),
+            )
             for row in world.deposits()
         ),
         "withdrawals": [(index[row.user_id], row.asset.code, row.state, int(row.amount_units)) for row in rows],

@@ -16,6 +16,8 @@ from tests.support.rpc_proxy import RpcProxy
 ROLES = ("worker", "signer", "beat")
 # Lease times are scaled down, so that a killed worker's rows are free after seconds, not a minute.
 LEASE_SCALE = "0.1"
+# How many times longer than on a quiet machine what must happen is waited for.
+PATIENCE = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -179,9 +181,10 @@ def wait_until(done: Callable[[], bool], *, seconds: float, what: str | Callable
     """Poll until `done`; answers how long it took. Raises `SandboxError` naming `what` when it never was."""
     started = time.monotonic()
     pause = threading.Event()
+    patience = seconds * PATIENCE
     while not done():
-        if time.monotonic() - started > seconds:
+        if time.monotonic() - started > patience:
             said = what if isinstance(what, str) else what()
-            raise SandboxError(f"not within {seconds:.0f} s: {said}")
+            raise SandboxError(f"not within {patience:.0f} s: {said}")
         pause.wait(0.03)
     return time.monotonic() - started
