@@ -3,9 +3,11 @@
 from decimal import Decimal
 from typing import Any
 
-from django.core.validators import RegexValidator
+from django.core.exceptions import ValidationError
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models.expressions import Combinable
+from django.utils.functional import cached_property
 
 UINT256_MAX = (1 << 256) - 1
 
@@ -32,6 +34,16 @@ class UnitsField(models.DecimalField):  # type: ignore[type-arg]
         del kwargs["max_digits"], kwargs["decimal_places"]
         return name, path, args, kwargs
 
+    @cached_property
+    def validators(self) -> list[Any]:
+        """Django's own for decimals take no `int`."""
+        most = 10**78 - 1
+        return [*self._validators, MinValueValidator(-most), MaxValueValidator(most)]
+
+    def formfield(self, *args: Any, **kwargs: Any) -> Any:
+        """What somebody types in is an amount: not below zero."""
+        return super().formfield(*args, **{"min_value": 0, **kwargs})
+
     def from_db_value(self, value: Decimal | None, *_: Any) -> int | None:
         return None if value is None else int(value)
 
@@ -41,6 +53,8 @@ class UnitsField(models.DecimalField):  # type: ignore[type-arg]
         if isinstance(value, float):
             raise TypeError("money is an integer of base units, never a float")
         parsed = super().to_python(value)
+        if parsed is not None and parsed != int(parsed):
+            raise ValidationError("An amount is a whole number of base units.", code="invalid")
         return None if parsed is None else int(parsed)
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
