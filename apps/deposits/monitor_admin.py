@@ -6,6 +6,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
+from unfold.decorators import display
 
 from apps.chain.models import Network
 from apps.core.errors import DomainError
@@ -58,7 +59,7 @@ class RescanForm(forms.ModelForm):  # type: ignore[type-arg]
                     reason=cleaned.get("reason") or "",
                 )
             except DomainError as error:
-                raise forms.ValidationError(error.detail) from None
+                self.add_error(error.pointer.removeprefix("/") or None, error.detail)
         return cleaned
 
     def _post_clean(self) -> None:
@@ -71,12 +72,20 @@ class RescanAdmin(_Kept):
 
     form = RescanForm
     list_display = (
-        "network", "state", "from_block", "to_block", "next_block", "found", "reason", "created_at", "done_at",
+        "network", "state", "from_block", "to_block", "progress", "found", "reason", "created_at", "done_at",
         "last_error",
     )  # fmt: skip
     list_filter = ("state", "network")
     list_select_related = ("network",)
     ordering = ("-id",)
+
+    @display(description="Read")  # type: ignore[untyped-decorator]
+    def progress(self, row: Rescan) -> str:
+        return f"{row.next_block - row.from_block} of {row.to_block - row.from_block + 1} blocks"
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Rescan | None = None) -> tuple[str, ...]:
+        del request
+        return () if obj is None else ("state", "progress", "found", "attempts", "done_at", "last_error")
 
     def save_model(self, request: HttpRequest, obj: Rescan, form: RescanForm, change: bool) -> None:
         """Written by the service when the form was found good."""
