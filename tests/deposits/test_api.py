@@ -180,7 +180,13 @@ def test_they_are_paged_and_filtered(bank: Bank, ann: tuple[Any, ApiClient]) -> 
         (DEPOSITS, {"asset": "DOGE"}, "asset", "unknown_asset"),
         (DEPOSITS, {"asset": "x" * 400}, "asset", "unknown_asset"),
         (DEPOSITS, {"asset": "US\x00DC"}, "asset", "unknown_asset"),
+        (DEPOSITS, {"asset": "usdc"}, "asset", "unknown_asset"),
+        (DEPOSITS, {"asset": ["USDC", "ETH"]}, "asset", "repeated"),
+        (DEPOSITS, {"state": "SEEN"}, "state", "invalid_choice"),
         (DEPOSITS, {"network_id": "1"}, "network_id", "invalid"),
+        (DEPOSITS, {"network_id": NOBODY + "\x00"}, "network_id", "invalid"),
+        (DEPOSITS, {"limit": "1e1"}, "limit", "invalid"),
+        (DEPOSITS, {"limit": "9" * 5_000}, "limit", "invalid"),
         (DEPOSITS, {"network_id": "urn:uuid:" + "0" * 32}, "network_id", "invalid"),
         (DEPOSITS, {"limit": "0"}, "limit", "min_value"),
         (DEPOSITS, {"limit": "101"}, "limit", "max_value"),
@@ -192,7 +198,7 @@ def test_they_are_paged_and_filtered(bank: Bank, ann: tuple[Any, ApiClient]) -> 
     ],
 )
 def test_bad_queries_are_pointed_at(
-    bank: Bank, ann: tuple[Any, ApiClient], path: str, query: dict[str, str], parameter: str, code: str
+    bank: Bank, ann: tuple[Any, ApiClient], path: str, query: dict[str, Any], parameter: str, code: str
 ) -> None:
     problem(ann[1].get(path, query), 400, "validation_failed", errors=[(parameter, code)])
     assert not DepositAddress.objects.exists()

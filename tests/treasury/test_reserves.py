@@ -1,6 +1,7 @@
 """Proof of reserves: deposit addresses count, a divergence in two looks pauses, and everybody may see it."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -277,6 +278,21 @@ def test_reserves_are_only_read(client: Client, method: str, db: None) -> None:
     answer = getattr(client, method)("/api/v1/platform/reserves")
     assert answer.status_code == 405
     assert answer["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        ({"asset": "USDC"}, "unknown_field"),
+        ({"asset": ["USDC", "ETH"]}, "repeated"),
+        ({"limit": "1"}, "unknown_field"),
+    ],
+)
+def test_reserves_take_no_query(client: Client, db: None, query: dict[str, Any], code: str) -> None:
+    answer = client.get("/api/v1/platform/reserves", query)
+    assert answer.status_code == 400
+    assert answer["Content-Type"] == "application/problem+json"
+    assert [one["code"] for one in answer.json()["errors"]] == [code]
 
 
 def test_reserves_before_the_first_look_are_empty(client: Client, db: None) -> None:

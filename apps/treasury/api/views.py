@@ -4,6 +4,7 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.core.api.serializers import StrictSerializer
 from apps.core.api.views import ApiView
 from apps.treasury import reserves
 from apps.treasury.api.serializers import ReservesSerializer
@@ -11,6 +12,8 @@ from apps.treasury.api.serializers import ReservesSerializer
 
 class ReservesView(ApiView):
     public = True
+    # A query, which it takes none of.
+    also = {"GET": frozenset({400})}
     tag = "operations"
 
     @extend_schema(
@@ -21,5 +24,5 @@ class ReservesView(ApiView):
         responses=ReservesSerializer,
     )
     def get(self, request: Request) -> Response:
-        del request
+        self.read_query(request, StrictSerializer)
         return Response(ReservesSerializer({"data": reserves.reserves_list()}).data)

@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from apps.core.api.amounts import amount_format
 from apps.core.api.idempotency import MONEY, idempotent
 from apps.core.api.pagination import PAGE_PARAMETERS, paged
+from apps.core.api.serializers import StrictSerializer
 from apps.core.api.views import ApiView
 from apps.withdrawals import selectors, services
 from apps.withdrawals.api.serializers import (
@@ -104,6 +105,7 @@ class WithdrawalView(ApiView):
         responses=WithdrawalSerializer,
     )
     def get(self, request: Request, withdrawal_id: UUID) -> Response:
+        self.read_query(request, StrictSerializer)
         row = selectors.withdrawal_get(user_id=self.user_id, withdrawal_id=withdrawal_id)
         return Response(WithdrawalSerializer(row).data)
 

@@ -87,6 +87,8 @@ def test_wrong_codes_are_counted_and_the_fifth_calls_it_off(office: Office, wait
         ({"code": 123456}, "/code", "invalid"),
         ({"code": ""}, "/code", "blank"),
         ({"code": "1" * 65}, "/code", "max_length"),
+        ({"code": ["123456"]}, "/code", "invalid"),
+        ({"code": "12\x003456"}, "/code", "invalid_character"),
         ({"code": "123456", "extra": 1}, "/extra", "unknown_field"),
     ],
 )

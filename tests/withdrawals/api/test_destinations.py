@@ -52,6 +52,10 @@ def test_an_address_is_added_listed_and_usable_a_day_later(office: Office) -> No
         pytest.param("label missing", {"label": ...}, "/label", "required", id="label missing"),
         pytest.param("label blank", {"label": "  "}, "/label", "blank", id="label blank"),
         pytest.param("label long", {"label": "x" * 81}, "/label", "max_length", id="label long"),
+        pytest.param("label null", {"label": None}, "/label", "null", id="label null"),
+        pytest.param(
+            "label with a null", {"label": "a\x00"}, "/label", "invalid_character", id="label with a null"
+        ),
         pytest.param("label a number", {"label": 5}, "/label", "invalid", id="label a number"),
         pytest.param(
             "extra", {"usable_at": "2020-01-01T00:00:00Z"}, "/usable_at", "unknown_field", id="extra"
@@ -109,4 +113,28 @@ def test_anothers_destination_is_not_found(office: Office) -> None:
     before = everything()
     problem(stranger.delete(f"{URL}/{listed.pk}"), 404, "not_found")
     problem(office.client.delete(f"{URL}/{uuid7()}"), 404, "not_found")
+    assert everything() == before
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter", "code"),
+    [
+        ({"limit": "0"}, "limit", "min_value"),
+        ({"limit": "101"}, "limit", "max_value"),
+        ({"limit": "ten"}, "limit", "invalid"),
+        ({"limit": ["1", "2"]}, "limit", "repeated"),
+        ({"address": OUTSIDE}, "address", "unknown_field"),
+        ({"user_id": str(uuid7())}, "user_id", "unknown_field"),
+    ],
+)
+def test_bad_queries_are_pointed_at(office: Office, query: dict[str, Any], parameter: str, code: str) -> None:
+    problem(office.client.get(URL, query), 400, "validation_failed", errors=[(parameter, code)])
+    for cursor in ("x", "=" * 99, "9" * 101):
+        assert office.client.get(URL, {"cursor": cursor}).status_code == 400
+
+
+def test_what_is_no_id_is_not_found(office: Office) -> None:
+    before = everything()
+    for text in ("7", OUTSIDE, str(uuid7()).upper() + "0"):
+        problem(office.client.delete(f"{URL}/{text}"), 404, "not_found")
     assert everything() == before

@@ -1,5 +1,7 @@
 """Withdrawals over REST: what is promised, what is refused, and that a refusal changes nothing."""
 
+from typing import Any
+
 import pytest
 
 from apps.core import clock
@@ -166,14 +168,47 @@ def test_the_list_pages_and_filters(office: Office) -> None:
     assert [one["id"] for one in rest["data"]] == [str(rows[0].pk)]
     found = office.client.get(URL, {"state": "cancelled", "asset": "USDC"}).json()
     assert [one["id"] for one in found["data"]] == [str(rows[1].pk)]
-    for query, name, code in (
+
+
+@pytest.mark.parametrize(
+    ("query", "name", "code"),
+    [
         ({"state": "gone"}, "state", "invalid_choice"),
+        ({"state": ""}, "state", "invalid_choice"),
+        ({"state": ["sent", "failed"]}, "state", "repeated"),
         ({"asset": "SHIB"}, "asset", "unknown_asset"),
-        ({"limit": 0}, "limit", "min_value"),
+        ({"asset": "US\x00DC"}, "asset", "unknown_asset"),
+        ({"limit": "0"}, "limit", "min_value"),
+        ({"limit": "101"}, "limit", "max_value"),
+        ({"limit": "9" * 5_000}, "limit", "invalid"),
+        ({"limit": "ten"}, "limit", "invalid"),
         ({"colour": "red"}, "colour", "unknown_field"),
-    ):
-        problem(office.client.get(URL, query), 400, "validation_failed", errors=[(name, code)])
-    problem(office.client.get(URL, {"cursor": "x"}), 400, "invalid_cursor")
+        ({"user_id": str(uuid7())}, "user_id", "unknown_field"),
+    ],
+)
+def test_bad_queries_are_pointed_at(office: Office, query: dict[str, Any], name: str, code: str) -> None:
+    problem(office.client.get(URL, query), 400, "validation_failed", errors=[(name, code)])
+    for cursor in ("x", "=" * 99, "9" * 101):
+        assert office.client.get(URL, {"cursor": cursor}).status_code == 400
+
+
+def test_one_withdrawal_takes_no_query_and_what_is_no_id_is_not_found(office: Office) -> None:
+    row = office.row()
+    before = everything()
+    problem(
+        office.client.get(f"{URL}/{row.pk}", {"user_id": str(office.user.pk)}),
+        400,
+        "validation_failed",
+        errors=[("user_id", "unknown_field")],
+    )
+    for text in ("7", f"{row.pk}0"):
+        problem(office.client.get(f"{URL}/{text}"), 404, "not_found")
+        for action in ("cancel", "confirm"):
+            problem(office.client.post(f"{URL}/{text}/{action}", {"code": "1"}), 404, "not_found")
+    for body in (b"[]", b'"text"', b"1"):
+        problem(office.client.post(f"{URL}/{row.pk}/confirm", body), 400, "validation_failed")
+        problem(office.client.post(URL, body, idempotency_key="list"), 400, "validation_failed")
+    assert everything() == before
 
 
 def test_each_route_needs_its_scope(office: Office) -> None:
