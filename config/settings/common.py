@@ -73,6 +73,13 @@ def smtp(url: str) -> dict[str, Any]:
     }
 
 
+def _request_leave_out(_logger: Any, _method: str, event: Any) -> Any:
+    """Django hands its loggers the request itself, which is written with its query string; the message has the path."""
+    if not isinstance(event.get("request"), str):
+        event.pop("request", None)
+    return event
+
+
 def logging(*, level: str, json: bool) -> dict[str, Any]:
     """JSON lines (or a console form for people), request and task ids bound by django-structlog."""
     import structlog
@@ -82,6 +89,7 @@ def logging(*, level: str, json: bool) -> dict[str, Any]:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
+        _request_leave_out,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.PositionalArgumentsFormatter(),
     ]

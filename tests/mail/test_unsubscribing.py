@@ -41,7 +41,9 @@ def test_one_click_stops_the_kind_for_mails_that_are_queued_already(client: Clie
     assert (row.address, row.kind) == ("ann@example.com", "deposit_credited")
 
 
-def test_looking_at_the_page_changes_nothing(client: Client, resend: Resend) -> None:
+def test_looking_at_the_page_changes_nothing(
+    client: Client, resend: Resend, caplog: pytest.LogCaptureFixture
+) -> None:
     deposit_queue()
     send_all()
 
@@ -52,6 +54,9 @@ def test_looking_at_the_page_changes_nothing(client: Client, resend: Resend) -> 
     assert "script" not in answer.text
     assert client.head(link_in(resend)).status_code == 200
     assert Unsubscription.objects.count() == 0
+    # Nor is the link in a log.
+    assert "GET /mail/unsubscribe/…" in caplog.text
+    assert link_in(resend).rpartition("/")[2] not in caplog.text
 
 
 def test_a_second_press_and_everything(client: Client, resend: Resend) -> None:
