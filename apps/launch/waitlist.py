@@ -25,6 +25,9 @@ from apps.mail.services import message_queue
 CODE_MINUTES = 10
 CODE_TRIES = 5
 RESEND_PAUSE = timedelta(seconds=60)
+# After so many codes the pause doubles with each, up to about an hour: anybody may ask, in anybody's name.
+CODES_UNHINDERED = 5
+_DOUBLINGS_MAX = 6
 UNPROVEN_KEPT = timedelta(days=7)
 
 
@@ -64,7 +67,7 @@ def email_check(email: str) -> str:
 
 
 def entry_join(*, email: str, referral_code: str = "", language: str = "en") -> None:
-    """Send a code to `email`, at most one a minute; whoever has it proves the e-mail by it.
+    """Send a code to `email`, at most one a minute, later one an hour; whoever has it proves the e-mail by it.
 
     An unknown referral code counts for nothing and is no error. Raises `DomainError` for what is no e-mail.
     """
@@ -75,7 +78,7 @@ def entry_join(*, email: str, referral_code: str = "", language: str = "en") -> 
         entry = WaitlistEntry.objects.select_for_update(no_key=True).get(email=email)
         code = tokens.code_make()
         hashed = tokens.code_hash(entry_id=entry.pk, code=code)
-        if entry.code_sent_at is not None and now - entry.code_sent_at < RESEND_PAUSE:
+        if entry.code_sent_at is not None and now - entry.code_sent_at < _pause(entry.code_number):
             return
         if entry.state == EntryState.UNPROVEN and referral_code and entry.referred_by_id is None:
             entry.referred_by = (
@@ -96,6 +99,11 @@ def entry_join(*, email: str, referral_code: str = "", language: str = "en") -> 
             essential=True,
             language=entry.language,
         )
+
+
+def _pause(codes: int) -> timedelta:
+    """How long after its last code an address gets the next, when it got so many."""
+    return RESEND_PAUSE * 2 ** min(max(codes - CODES_UNHINDERED, 0), _DOUBLINGS_MAX)
 
 
 def entry_prove(*, email: str, code: str) -> Proved:

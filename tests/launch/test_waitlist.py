@@ -125,6 +125,15 @@ def test_within_a_minute_no_second_mail_and_a_new_code_ends_the_old_one(
             entry_prove(email="ada@example.org", code=first)
 
 
+def test_nobody_s_mailbox_is_filled_in_their_name(client: ApiClient, time_travel: Callable[..., int]) -> None:
+    for _ in range(24 * 12):
+        time_travel(seconds=300)
+        entry_join(email="ada@example.org")
+    # Some while the pause grows to an hour, then one an hour.
+    assert 25 <= Message.objects.count() <= 35
+    assert waiting("bob@example.org").standing.position == 1
+
+
 def test_each_proven_referral_moves_one_place_up(client: ApiClient) -> None:
     for name in ("a", "b", "c"):
         waiting(f"{name}@example.org")

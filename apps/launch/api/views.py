@@ -87,8 +87,9 @@ class WaitlistView(ApiView):
         ],
     )
     def post(self, request: Request) -> Response:
-        """A code of six digits is mailed, good for ten minutes and five tries; asking again within a minute sends none.
-        The answer is the same for any email, so that nobody learns who is here."""
+        """A code of six digits is mailed, good for ten minutes and five tries; asking again within a minute sends none,
+        and from the sixth on the pause doubles, up to an hour. The answer is the same for any email, so that nobody
+        learns who is here."""
         waitlist.entry_join(**self.read(request, JoinSerializer))
         seconds = int(waitlist.RESEND_PAUSE.total_seconds())
         return Response({"status": "code_sent", "resend_after_seconds": seconds}, status=202)
