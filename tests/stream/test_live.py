@@ -1,5 +1,6 @@
 """What a person who listens is told: everything, once, in order, at once."""
 
+import json
 import time
 from statistics import median
 
@@ -7,7 +8,13 @@ import pytest
 from django.db import connection
 from django.test import Client
 
+from apps.accounts.models import ApiKey
+from apps.accounts.services import api_key_revoke
+from apps.stream.api.views import EXAMPLE
 from apps.stream.metrics import streams_open
+from apps.withdrawals.services import destination_add
+from tests.core.api.operations import operations
+from tests.core.api.test_examples import plain
 from tests.stream.support import Process, person_make, raw_open, read_until, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -30,6 +37,38 @@ def test_events_arrive_as_the_list_gives_them(stream: Process) -> None:
     assert events[0].data["payload"] == {"n": 0, "text": "line\nbreak, ünï, \u2028"}
     assert events[0].data["object"] == {"type": "slot", "id": str(person.user.pk)}
     watcher.close()
+
+
+def test_the_document_shows_what_a_stream_really_says(stream: Process) -> None:
+    person = person_make()
+    watcher = stream.watcher(person).open()
+    destination_add(
+        user_id=person.user.pk, address="0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359", label="Cold wallet"
+    )
+    (event,) = watcher.events(1)
+    api_key_revoke(user_id=person.user.pk, api_key_id=ApiKey.objects.get(user=person.user).pk)
+    (end,) = watcher.rest()
+    watcher.close()
+
+    blocks = [block_read(text) for text in EXAMPLE.split("\n\n") if text]
+
+    assert [list(fields) for fields in blocks] == [
+        ["retry", "id"],
+        ["id", "event", "data"],
+        ["retry", "event", "data"],
+    ]
+    assert blocks[0]["id"] == "0"
+    assert (blocks[1]["id"], blocks[1]["event"]) == (str(event.id), event.event)
+    assert plain(json.loads(blocks[1]["data"])) == plain(event.data)
+    assert (blocks[2]["event"], json.loads(blocks[2]["data"])) == (end.event, end.data)
+    (read,) = (one for one in operations() if one.name == "stream_read")
+    shown = read.document["responses"]["200"]["content"]["text/event-stream"]["examples"]
+    assert [one["value"] for one in shown.values()] == [EXAMPLE]
+
+
+def block_read(text: str) -> dict[str, str]:
+    """The fields of one block."""
+    return dict(line.split(": ", 1) for line in text.split("\n"))
 
 
 def test_redis_wakes_the_stream(stream: Process) -> None:

@@ -6,7 +6,7 @@ from uuid import UUID
 from django.http import FileResponse
 from django.urls import reverse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiExample, OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -45,6 +45,13 @@ _EXPORT = {
     "failed": False,
     "download_url": "/api/v1/me/exports/0197f0a0-0000-7000-8000-000000000001/file?signature=…",
 }
+# What an export holds; a test opens one.
+_FILES = [
+    "README.txt", "account.ndjson", "api_keys.ndjson", "balances.ndjson", "deposit_addresses.ndjson",
+    "deposits.ndjson", "events.ndjson", "exports.ndjson", "plans.ndjson", "sessions.ndjson", "sign_in.ndjson",
+    "slots.ndjson", "statement.ndjson", "waitlist.ndjson", "withdrawal_destinations.ndjson", "withdrawals.ndjson",
+    "manifest.json",
+]  # fmt: skip
 
 
 class MeView(ApiView):
@@ -179,7 +186,13 @@ class ExportFileView(ApiView):
         operation_id="exports_download",
         summary="The file of an export",
         parameters=[OpenApiParameter("signature", str, required=True, description="From `download_url`.")],
-        responses={(200, "application/zip"): OpenApiTypes.BINARY},
+        responses={
+            (200, "application/zip"): OpenApiResponse(
+                OpenApiTypes.BINARY,
+                description="A ZIP archive: a file per section, a JSON object per line. `manifest.json` counts them.",
+                examples=[OpenApiExample("What is in it", "\n".join(_FILES))],
+            )
+        },
     )
     def get(self, request: Request, export_id: UUID) -> Any:
         """Streamed. 404 for a link that is too old, and once the file is deleted."""

@@ -2,7 +2,7 @@
 
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -19,6 +19,17 @@ from apps.stream.selectors import events_page, person_head
 from apps.stream.services import RETRY_AFTER_SECONDS, stream_open
 
 _NUMBER = {"type": "integer", "minimum": 0}
+# What a stream says from its beginning to its end; a test compares it with what a stream really says.
+EXAMPLE = (
+    "retry: 2204\nid: 0\n\n"
+    "id: 1\nevent: withdrawal_destination.added\n"
+    'data: {"id":"01ba9f28-01d3-77a0-a393-589181497359","sequence":1,"topic":"withdrawal_destination.added",'
+    '"occurred_at":"2026-12-01T08:00:07.512000Z",'
+    '"object":{"type":"withdrawal_destination","id":"01ba9f28-00c8-71c0-a296-d6ab76c056b0"},'
+    '"payload":{"label":"Cold wallet","address":"0xfb6916095ca1df60bb79ce92ce3ea74c37c5d359",'
+    '"usable_at":"2026-12-02T08:00:07.512000Z"}}\n\n'
+    'retry: 1876\nevent: stream.closed\ndata: {"reason":"revoked"}\n\n'
+)
 
 
 class StreamView(ApiView):
@@ -45,6 +56,7 @@ class StreamView(ApiView):
                 description="Does not end by itself. `id` is the event's sequence, `event` its topic, `data` the event"
                 " as `GET /events` gives it. A block that only has an `id` says where you are; comments are heartbeats;"
                 " `stream.closed` says why the stream ends.",
+                examples=[OpenApiExample("From beginning to end", EXAMPLE)],
             )
         },
     )

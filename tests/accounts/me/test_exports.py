@@ -19,6 +19,7 @@ from apps.core import clock, work
 from apps.core.errors import Conflict
 from apps.mail.models import Message
 from tests.chain import test_kills as chain_kills
+from tests.core.api.operations import operations
 from tests.core.api.support import ApiClient, problem, user_with_key
 from tests.deposits.support import USDC, Bank
 from tests.withdrawals.support import Desk
@@ -59,7 +60,7 @@ def body_of(answer: Any) -> bytes:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_ask_wait_download(media: Path) -> None:
+def test_ask_wait_download(media: Path, caplog: pytest.LogCaptureFixture) -> None:
     user, client = user_with_key("ann@example.org")
     asked = client.post(EXPORTS)
     assert asked.status_code == 202
@@ -78,6 +79,10 @@ def test_ask_wait_download(media: Path) -> None:
     assert (answer["Content-Type"], len(content)) == ("application/zip", body["size_bytes"])
     assert answer["Cache-Control"] == "private, no-store"
     assert answer["Content-Disposition"] == f'attachment; filename="export-{body["id"]}.zip"'
+    # The link lets in whoever has it: it is in no log.
+    asked = f"GET {body['download_url'].partition('?')[0]}"
+    assert [line for line in caplog.messages if asked in line]
+    assert body["download_url"].partition("signature=")[2] not in caplog.text
     found = read(content)
     assert found["account"][0]["email"] == "ann@example.org"
     assert {name: len(rows) for name, rows in found.items()} == body["rows"]
@@ -85,6 +90,10 @@ def test_ask_wait_download(media: Path) -> None:
         "account", "api_keys", "balances", "deposit_addresses", "deposits", "events", "exports", "plans",
         "sessions", "sign_in", "slots", "statement", "waitlist", "withdrawal_destinations", "withdrawals",
     }  # fmt: skip
+    (download,) = (one for one in operations() if one.name == "exports_download")
+    shown = download.document["responses"]["200"]["content"]["application/zip"]["examples"]
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert [one["value"] for one in shown.values()] == ["\n".join(archive.namelist())]
     assert client.key.split("_")[2] not in content.decode("latin-1")
     assert client.get(EXPORTS).json()["data"][0]["id"] == body["id"]
     assert [Path(name).suffix for name in files(media)] == [".zip"]

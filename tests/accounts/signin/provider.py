@@ -23,6 +23,18 @@ class Provider:
     asked: list[str] = field(default_factory=list)
     away: bool = False
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """SOCIALACCOUNT_PROVIDERS of a platform that has this one."""
+        app = {
+            "provider_id": "google",
+            "name": "Google",
+            "client_id": CLIENT_ID,
+            "secret": "",
+            "settings": {"server_url": self.url},
+        }
+        return {"openid_connect": {"APPS": [app]}}
+
     def id_token(self, *, header: dict[str, Any] | None = None, key: Any = None, **claims: Any) -> str:
         """As the button on the frontend's page gets one; `claims` change or (`None`) leave out."""
         now = int(time.time())

@@ -23,16 +23,8 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def google() -> Iterator[Provider]:
-    with provider_running() as provider:
-        app = {
-            "provider_id": "google",
-            "name": "Google",
-            "client_id": CLIENT_ID,
-            "secret": "",
-            "settings": {"server_url": provider.url},
-        }
-        with override_settings(SOCIALACCOUNT_PROVIDERS={"openid_connect": {"APPS": [app]}}):
-            yield provider
+    with provider_running() as provider, override_settings(SOCIALACCOUNT_PROVIDERS=provider.settings):
+        yield provider
 
 
 def shown(person: Person, token: str, path: str = "sign-in/google") -> Any:

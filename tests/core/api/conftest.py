@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
 from apps.accounts import second_factor
+from apps.accounts.signin import client
 from apps.sandbox.runtime import offset
+from tests.accounts.signin.provider import provider_running
 from tests.core.api.town import Town, town_make
 
 
@@ -21,9 +24,13 @@ def town(
 ) -> Iterator[Town]:
     """In a transaction that encloses the module's; its tests want the mark `django_db` for theirs inside."""
     directory = Path(os.environ["SANDBOX_DIR"])
-    media = override_settings(MEDIA_ROOT=tmp_path_factory.mktemp("media"))
-    with media, django_db_blocker.unblock(), transaction.atomic():
-        yield town_make(partial(offset.travel, directory, rpc=None))
-        transaction.set_rollback(True)
+    with provider_running() as google:
+        settings = override_settings(
+            MEDIA_ROOT=tmp_path_factory.mktemp("media"), SOCIALACCOUNT_PROVIDERS=google.settings
+        )
+        with settings, django_db_blocker.unblock(), transaction.atomic():
+            yield replace(town_make(partial(offset.travel, directory, rpc=None)), google=google)
+            transaction.set_rollback(True)
+    client.forget()
     second_factor.install(second_factor.NobodyHasOne())
     (directory / offset.CLOCK_FILE).unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from drf_spectacular.generators import SchemaGenerator
 
+from apps.accounts.signin.models import SignInMark
 from apps.launch.domain import State
 from apps.launch.states import state_set
 from apps.launch.waitlist import entry_join
@@ -192,6 +193,31 @@ def _step_up(_: Town) -> dict[str, Any]:
     return {**_client(person), "body": {"code": person.totp()}}
 
 
+def _pause_over(done: Mapping[str, Any]) -> Mapping[str, Any]:
+    """As after the half minute that no other mail is sent in."""
+    SignInMark.objects.all().delete()
+    return done
+
+
+def _google(town: Town, email: str = EMAIL) -> str:
+    """What Google's button gives the frontend."""
+    assert town.google is not None
+    return town.google.id_token(email=email)
+
+
+def _by_google(town: Town) -> dict[str, Any]:
+    """Somebody whose way in is Google alone."""
+    person = Person()
+    assert person.post("sign-in/google", {"id_token": _google(town)}).status_code == 200
+    return {**_client(person), "body": {"id_token": _google(town)}}
+
+
+def _connected(town: Town) -> dict[str, Any]:
+    person = Person().sign_up(EMAIL)
+    assert person.post("connections/google", {"id_token": _google(town)}).status_code == 204
+    return _client(person)
+
+
 def _refresh(town: Town) -> dict[str, Any]:
     return {"client": ApiClient(), "body": {"refresh_token": sign_in(town.ann).refresh_token}}
 
@@ -212,6 +238,7 @@ def _waiting(town: Town) -> dict[str, Any]:
     return {"X-Waitlist-Ticket": waiting(EMAIL).ticket}
 
 
+_ID_TOKEN = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJzdWIiOiIxIn0.c2ln"
 _ID = "hCqWwRkQ0m2Sx0mB1p3cZg"
 _CREDENTIAL = {"id": _ID, "rawId": _ID, "type": "public-key", "clientExtensionResults": {}}
 _ASSERTION = {
@@ -231,15 +258,19 @@ _ATTESTATION = {
 
 # A body is what the document shows. Codes, credentials and tokens in it are nobody's: `before` answers the true ones.
 STORIES: dict[str, Story] = {
-    "auth_connections_list": Story(before=_signed_up),
+    "auth_connections_list": Story(before=_connected),
     "auth_email_read": Story(before=_signed_up),
     "auth_email_change": Story({"email": "ada@example.net"}, before=_signed_up),
     "auth_email_confirm": Story({"code": "492817"}, before=_email_begun),
     "auth_factors_read": Story(before=_factor_before),
     "auth_flow_read": Story(before=_unproved),
     "auth_flow_abandon": Story(before=_unproved),
-    "auth_google": Story({"id_token": "x.y.z"}),
-    "auth_google_connect": Story({"id_token": "x.y.z"}),
+    "auth_email_resend": Story(before=lambda town: _pause_over(_email_begun(town))),
+    "auth_google": Story({"id_token": _ID_TOKEN}, before=lambda town: {"body": {"id_token": _google(town)}}),
+    "auth_google_connect": Story(
+        {"id_token": _ID_TOKEN}, before=lambda town: {**_signed_up(town), "body": {"id_token": _google(town)}}
+    ),
+    "auth_google_disconnect": Story(before=_connected),
     "auth_passkeys_add": Story({"name": "Phone", "credential": _ATTESTATION}, before=_passkey_begun),
     "auth_passkeys_options": Story({"passwordless": True}, before=_signed_up),
     "auth_passkeys_rename": Story({"name": "Old phone"}, before=_passkey_kept),
@@ -257,12 +288,13 @@ STORIES: dict[str, Story] = {
     "auth_step_up": Story({"code": "492817"}, before=_step_up),
     "auth_sign_in_factor_passkey_options": Story(before=_at_the_passkey),
     "auth_step_up_passkey_options": Story(before=_passkey_step_up),
-    "auth_step_up_google": Story({"id_token": "x.y.z"}),
+    "auth_step_up_google": Story({"id_token": _ID_TOKEN}, before=_by_google),
     "auth_step_up_passkey": Story({"credential": _ASSERTION}, before=_passkey_stepping_up),
     "auth_totp_begin": Story(before=_signed_up),
     "auth_totp_confirm": Story({"code": "492817"}, before=_app_begun),
     "auth_totp_remove": Story(before=_proved_again),
     "auth_verify": Story({"code": "492817"}, before=_unproved),
+    "auth_verify_resend": Story(before=lambda town: _pause_over(_unproved(town))),
     "me_close": Story({"email": EMAIL}, before=_signed_up),
     "preferences_change": Story({"digest": True, "mails": {"buy_done": False}}),
     "sessions_revoke_all": Story(before=_signed_up),

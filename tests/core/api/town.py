@@ -32,6 +32,7 @@ from apps.providers.models import Market, PriceSnapshot
 from apps.treasury.models import ReservesSnapshot
 from apps.withdrawals.models import Withdrawal, WithdrawalDestination, WithdrawalRule
 from apps.withdrawals.services import withdrawal_request
+from tests.accounts.signin.provider import Provider
 from tests.accounts.tokens.support import sign_in
 from tests.core.api.support import ApiClient, user_with_key
 from tests.deposits.conftest import bank_make
@@ -68,6 +69,8 @@ class Town:
     session: ApiClient
     strangers_session: ApiClient
     ids: dict[str, Any] = field(default_factory=dict)
+    # The identity provider, where the tests have one.
+    google: Provider | None = None
 
     def plan(self, **changes: Any) -> Plan:
         values: dict[str, Any] = {"name": "Ether every morning", "amount_units": 100 * USDC, **changes}
