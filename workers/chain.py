@@ -1,8 +1,16 @@
 """Outbound transactions. Signing has a queue, and so a process, of its own: only that one holds the keys' key."""
 
+from celery import signals
+
 from apps.chain import kinds
+from apps.chain.client import libraries_load
 from apps.core import work
 from workers.task import task
+
+
+@signals.worker_init.connect
+def _libraries_load(**_: object) -> None:
+    libraries_load()
 
 
 @task("chain.sign", queue="signing")

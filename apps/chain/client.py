@@ -12,16 +12,17 @@ import re
 import time
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 import requests
 from requests.adapters import HTTPAdapter
-from web3.providers.rpc import HTTPProvider
-from web3.types import RPCEndpoint
 
 from apps.chain.domain import Call, Header, Receipt
 from apps.chain.errors import AnswerTooLarge, EndpointFailure, RpcError
+
+if TYPE_CHECKING:
+    from web3.types import RPCEndpoint
 
 # These log whole URLs at DEBUG, whatever level the application chose.
 for _name in (
@@ -73,6 +74,18 @@ _SEND_WORDS: tuple[tuple[SendOutcome, tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 
+def libraries_load() -> None:
+    """Import what speaks to nodes and signs; otherwise that happens at the first use.
+
+    It is a fifth of what starting a process takes, and most processes (web, stream, beat, commands) never
+    speak to a node. Workers call this before they fork, so that their pools' processes share it.
+    """
+    import eth_account
+    import web3.providers.rpc
+
+    del eth_account, web3
+
+
 def send_outcome(message: str) -> SendOutcome | None:
     """Classify a node's refusal of a broadcast by its words; None when the words are not known."""
     text = message.lower()
@@ -97,6 +110,9 @@ class Endpoint:
         session.mount("https://", adapter)
         self._session, self._url = session, url
         self._timeout = (CONNECT_TIMEOUT_SECONDS, read_timeout_seconds)
+        # Late: see `libraries_load`.
+        from web3.providers.rpc import HTTPProvider
+
         self._provider = HTTPProvider(
             url,
             request_kwargs={"timeout": self._timeout},
@@ -109,14 +125,18 @@ class Endpoint:
 
     def request(self, method: str, params: Sequence[Any]) -> Any:
         """The `result` of one call. Raises `RpcError` (the node's answer) or `EndpointFailure` (no answer)."""
-        answer = self._transport(lambda: self._provider.make_request(RPCEndpoint(method), list(params)))
+        answer = self._transport(
+            lambda: self._provider.make_request(cast("RPCEndpoint", method), list(params))
+        )
         return _result(answer)
 
     def batch(self, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
         """The results of many calls in few requests; an answer that is an error comes back as `RpcError`."""
         found: list[Any] = []
         for start in range(0, len(calls), BATCH):
-            part = [(RPCEndpoint(method), list(params)) for method, params in calls[start : start + BATCH]]
+            part = [
+                (cast("RPCEndpoint", method), list(params)) for method, params in calls[start : start + BATCH]
+            ]
             answers = self._transport(lambda part=part: self._provider.make_batch_request(part))
             if not isinstance(answers, list):
                 _result(answers)

@@ -14,7 +14,6 @@ from uuid import UUID
 from coincurve import PrivateKey
 from django.conf import settings
 from django.db.models import F
-from eth_account import Account
 
 from apps.chain import abi, derivation
 from apps.chain.domain import AttemptKind, Fees
@@ -270,6 +269,9 @@ def _sign_body(wallet: Wallet, body: dict[str, Any]) -> Signed | str:
 
     Raises nothing: the frame that holds the key never becomes part of a traceback.
     """
+    # Late: see `apps.chain.client.libraries_load`.
+    from eth_account import Account
+
     try:
         key = _key(wallet)
         if address_of(key) != wallet.address:
