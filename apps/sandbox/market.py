@@ -8,7 +8,7 @@ from typing import Any
 
 from apps.core.failpoints import reach
 from apps.sandbox.deploy import FEED_DECIMALS, FOREVER, price_ratio, sqrt_price_x96
-from apps.sandbox.runtime.contracts import Contracts, call_data
+from apps.sandbox.runtime.contracts import Contracts, Write, call_data
 from apps.sandbox.runtime.deployment import Deployment, PoolInfo
 from apps.sandbox.runtime.rpc import Rpc
 
@@ -27,7 +27,7 @@ class Market:
 
     def push_price(self, *, symbol: str, price: Decimal) -> None:
         """Push a dollar price to the symbol's feed."""
-        self.chain.write(self.deployment.feeds[symbol], "push(int256)", int(price * 10**FEED_DECIMALS))
+        self.chain.write_all([self._push(symbol, price)])
 
     def feed_price(self, *, symbol: str) -> Decimal:
         """The feed's latest answer in dollars."""
@@ -40,26 +40,37 @@ class Market:
 
     def refresh_feeds(self) -> None:
         """Push every feed's price again: after a jump in time their answers are stale."""
-        for symbol in self.deployment.feeds:
-            self.push_price(symbol=symbol, price=self.feed_price(symbol=symbol))
+        self.chain.write_all(
+            [self._push(symbol, self.feed_price(symbol=symbol)) for symbol in self.deployment.feeds]
+        )
 
     def move_asset(self, *, symbol: str, price: Decimal) -> None:
-        """Take a token's feed and pools to a dollar price; its counterparts stay at their feeds' prices."""
-        self.push_price(symbol=symbol, price=price)
+        """Take a token's feed and pools to a dollar price; its counterparts stay at their feeds' prices.
+
+        In one block, where the node allows: each block costs the platform that watches the chain.
+        """
+        writes = [self._push(symbol, price)]
         for pool in self.deployment.pools:
             if symbol in (pool.token0, pool.token1):
                 other = pool.token1 if pool.token0 == symbol else pool.token0
-                self.move_pool(pool, base=symbol, price=price / self.feed_price(symbol=other))
+                writes += self._moves(pool, base=symbol, price=price / self.feed_price(symbol=other))
+        self.chain.write_all(writes)
 
     def move_pool(self, pool: PoolInfo, *, base: str, price: Decimal) -> None:
         """Swap until one `base` token costs `price` of the pool's other token."""
+        self.chain.write_all(self._moves(pool, base=base, price=price))
+
+    def _push(self, symbol: str, price: Decimal) -> Write:
+        return Write(self.deployment.feeds[symbol], "push(int256)", (int(price * 10**FEED_DECIMALS),))
+
+    def _moves(self, pool: PoolInfo, *, base: str, price: Decimal) -> list[Write]:
+        """The swap that takes a pool from where it is to a price; none when it is there."""
         quote = pool.token1 if pool.token0 == base else pool.token0
         ratio = price_ratio(base=self.deployment.token(base), quote=self.deployment.token(quote), price=price)
         token1_per_token0 = ratio if base == pool.token0 else 1 / ratio
         if pool.venue == "uniswap_v2":
-            self._move_v2(pool, token1_per_token0)
-        else:
-            self._move_v3(pool, token1_per_token0)
+            return self._moves_v2(pool, token1_per_token0)
+        return self._moves_v3(pool, token1_per_token0)
 
     def pool_price(self, pool: PoolInfo, *, base: str) -> Decimal:
         """What one `base` token costs in the pool's other token, before fees, to 28 digits."""
@@ -122,7 +133,7 @@ class Market:
         )
         return int(balance)
 
-    def _move_v2(self, pool: PoolInfo, ratio: Fraction) -> None:
+    def _moves_v2(self, pool: PoolInfo, ratio: Fraction) -> list[Write]:
         reserve0, reserve1 = self._reserves(pool)
         if Fraction(reserve1, reserve0) > ratio:
             amount = _v2_amount_in(reserve_in=reserve0, reserve_out=reserve1, out_per_in=ratio)
@@ -131,28 +142,33 @@ class Market:
             amount = _v2_amount_in(reserve_in=reserve1, reserve_out=reserve0, out_per_in=1 / ratio)
             path = (pool.token1, pool.token0)
         if amount <= 0:
-            return
-        self.chain.write(
-            self.deployment.contracts["v2_router"],
-            "swapExactTokensForTokens(uint256,uint256,address[],address,uint256)",
-            *(amount, 0, [self.deployment.token(symbol).address for symbol in path]),
-            *(self.chain.sender, FOREVER),
-        )
+            return []
+        tokens = [self.deployment.token(symbol).address for symbol in path]
+        return [
+            Write(
+                self.deployment.contracts["v2_router"],
+                "swapExactTokensForTokens(uint256,uint256,address[],address,uint256)",
+                (amount, 0, tokens, self.chain.sender, FOREVER),
+            )
+        ]
 
-    def _move_v3(self, pool: PoolInfo, ratio: Fraction) -> None:
+    def _moves_v3(self, pool: PoolInfo, ratio: Fraction) -> list[Write]:
         target, now = sqrt_price_x96(ratio), self._sqrt_price(pool)
         if target == now:
-            return
+            return []
         # The pool stops at the limit and takes only what it needed to get there.
         sold, bought = (pool.token0, pool.token1) if target < now else (pool.token1, pool.token0)
-        self.chain.write(
-            self.deployment.contracts["v3_router"],
-            "exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))",
-            (
-                *(self.deployment.token(sold).address, self.deployment.token(bought).address, pool.fee_pips),
-                *(self.chain.sender, FOREVER, self.balance(symbol=sold, of=self.chain.sender), 0, target),
-            ),
+        order = (
+            *(self.deployment.token(sold).address, self.deployment.token(bought).address, pool.fee_pips),
+            *(self.chain.sender, FOREVER, self.balance(symbol=sold, of=self.chain.sender), 0, target),
         )
+        return [
+            Write(
+                self.deployment.contracts["v3_router"],
+                "exactInputSingle((address,address,uint24,address,uint256,uint256,uint256,uint160))",
+                (order,),
+            )
+        ]
 
     def _reserves(self, pool: PoolInfo) -> tuple[int, int]:
         reserve0, reserve1, _ = self.chain.read(

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from eth_abi.abi import decode, encode
@@ -34,6 +35,21 @@ def call_data(signature: str, *arguments: Any) -> str:
     return "0x" + (selector + encode(argument_types(signature), arguments)).hex()
 
 
+@dataclass(frozen=True)
+class Write:
+    """A call that changes something."""
+
+    address: str
+    signature: str
+    arguments: tuple[Any, ...]
+    value: int = 0
+
+    def request(self) -> dict[str, Any]:
+        """As `eth_sendTransaction` wants it, without the sender."""
+        data = call_data(self.signature, *self.arguments)
+        return {"to": self.address, "data": data, "value": hex(self.value)}
+
+
 class Contracts:
     """Reads and writes contracts as one unlocked account of the node."""
 
@@ -49,7 +65,16 @@ class Contracts:
 
     def write(self, address: str, signature: str, *arguments: Any, value: int = 0) -> dict[str, Any]:
         """Send a transaction and answer its receipt; a revert raises `SandboxError`."""
-        return self._transact({"to": address, "data": call_data(signature, *arguments), "value": hex(value)})
+        return self._transact(Write(address, signature, arguments, value).request())
+
+    def write_all(self, writes: Sequence[Write]) -> None:
+        """Send several that do not depend on each other, and have them in as few blocks as the node allows."""
+        if not writes:
+            return
+        hashes = [self._send(write.request()) for write in writes]
+        self._mine()
+        for write, transaction_hash in zip(writes, hashes, strict=True):
+            self._succeeded(transaction_hash, to=write.address)
 
     def send_value(self, address: str, *, wei: int) -> dict[str, Any]:
         """Send native coin."""
@@ -68,7 +93,8 @@ class Contracts:
 
     def first_wait(self) -> None:
         """Until the sender's first transaction is mined."""
-        self._mined(lambda: self.sent(mined=True) or None, what=f"the first transaction of {self.sender}")
+        self._mine()
+        self._come(lambda: self.sent(mined=True) or None, what=f"the first transaction of {self.sender}")
 
     def deploy(self, artifact: Artifact, *arguments: Any) -> str:
         """The new contract's address in lower case."""
@@ -79,24 +105,30 @@ class Contracts:
         return str(self._transact({"data": "0x" + data.hex()})["contractAddress"]).lower()
 
     def _transact(self, transaction: dict[str, Any]) -> dict[str, Any]:
+        transaction_hash = self._send(transaction)
+        self._mine()
+        return self._succeeded(transaction_hash, to=transaction.get("to", "a new contract"))
+
+    def _send(self, transaction: dict[str, Any]) -> str:
         request = {"from": self.sender, "gas": hex(_GAS), **transaction}
-        transaction_hash = self.rpc.call("eth_sendTransaction", request)
-        receipt = self._receipt(transaction_hash)
-        if int(receipt["status"], 16) != 1:
-            raise SandboxError(f"{transaction_hash} to {transaction.get('to', 'a new contract')} reverted")
-        return receipt
+        return str(self.rpc.call("eth_sendTransaction", request))
 
-    def _receipt(self, transaction_hash: str) -> dict[str, Any]:
-        """The receipt, mining a block when the node mines by the clock or not at all."""
-        found: dict[str, Any] = self._mined(
-            lambda: self.rpc.call("eth_getTransactionReceipt", transaction_hash), what=transaction_hash
-        )
-        return found
-
-    def _mined(self, look: Callable[[], Any], *, what: str) -> Any:
-        """What `look` finds once a block has come."""
+    def _mine(self) -> None:
+        """A block now, when the node mines by the clock or not at all."""
         if not self.rpc.call("anvil_getAutomine"):
             self.rpc.call("evm_mine")
+
+    def _succeeded(self, transaction_hash: str, *, to: str) -> dict[str, Any]:
+        """The receipt, once there is one. Raises `SandboxError` for a revert."""
+        receipt: dict[str, Any] = self._come(
+            lambda: self.rpc.call("eth_getTransactionReceipt", transaction_hash), what=transaction_hash
+        )
+        if int(receipt["status"], 16) != 1:
+            raise SandboxError(f"{transaction_hash} to {to} reverted")
+        return receipt
+
+    def _come(self, look: Callable[[], Any], *, what: str) -> Any:
+        """What `look` finds once it is in a block."""
         pause = threading.Event()
         for _ in range(1_000):
             found = look()
