@@ -32,7 +32,7 @@ _GRACE_SECONDS = 14
 # A role that lives shorter than this has failed at its start; it waits longer each time.
 _STEADY_SECONDS = 20.0
 _PAUSE_CAP_SECONDS = 30.0
-_START_SECONDS = 90.0
+_START_SECONDS = 180.0
 
 
 @dataclass

@@ -61,6 +61,20 @@ def test_the_demo_settles_every_slot_and_proves_it_and_leaves_nothing_behind(tmp
     assert found[1] == found[2]
     assert all(len(line) <= 100 for line in said.splitlines())
 
+    # and people came to their accounts by the mails that were sent, kept their sessions, and saw everything live
+    people = {row[0]: row for row in rows if row[0] in {"Ada", "Bela"} and len(row) == 9}
+    assert {name: row[1] for name, row in people.items()} == {"Ada": "password, app", "Bela": "API key"}
+    # mails, codes read, refreshes, step-ups
+    assert all(int(row[2]) > 10 and row[3] == "1" and int(row[4]) >= 1 for row in people.values()), people
+    assert (int(people["Ada"][5]), int(people["Bela"][5])) == (1, 1)
+    # to add the app, to sign in with it, to step up, for three withdrawals: each its own
+    assert int(people["Ada"][6]) + int(people["Ada"][7]) == 6
+    assert (people["Bela"][6], people["Bela"][7]) == ("0", "0")
+    seen = re.search(r"Ada saw (\d+) events live over (\d+) connections \((\d+) cut on purpose", said)
+    assert seen is not None
+    assert int(seen[2]) > int(seen[3]) > 0
+    assert f"without gap or repeat, equal to the {seen[1]} of GET /api/v1/events" in " ".join(said.split())
+
     # and neither a process nor a directory is left
     assert processes_of("DEMO_OF_TEST", str(tmp_path)) == []
     assert set(VAR_DIR.glob("demo-*")) <= demos

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import select
 import signal
 import threading
@@ -66,6 +67,31 @@ def test_only_the_signer_is_given_the_keys(running: Terminal) -> None:
 
     assert keyless == dict.fromkeys(ROLES - {"signer"}, "")
     assert _environment_of(pids["signer"]).get("SIGNER_KEYS") != ""
+
+
+def test_a_newcomer_signs_up_with_the_code_that_the_sandbox_shows(running: Terminal) -> None:
+    # given what `up` prints
+    assert "/admin/mail/letter/" in running.log.read_text()
+    email = "newcomer@example.com"
+    unknown = running.manage("sandbox", "mail", "--to", email)
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+
+    # when somebody signs up and reads the mail
+    with httpx.Client(base_url=running.status()["urls"]["api"] + "/api/v1/", timeout=30) as http:
+        signed_up = http.post("auth/sign-up", json={"email": email, "password": "plough-Ganymede-46"})
+        assert signed_up.status_code == 401, signed_up.text
+        deadline = time.monotonic() + 30
+        while (mail := running.manage("sandbox", "mail", "--to", email)).returncode:
+            assert time.monotonic() < deadline, mail.stderr
+        code = re.search(r"^ +(\d{6})$", mail.stdout, re.MULTILINE)
+        assert code is not None, mail.stdout
+        headers = {"X-Session-Token": signed_up.json()["session_token"]}
+        verified = http.post("auth/verify", json={"code": code[1]}, headers=headers)
+
+        # then they are in
+        assert verified.status_code == 200, verified.text
+        me = http.get("me", headers={"Authorization": f"Bearer {verified.json()['access_token']}"})
+        assert (me.status_code, me.json()["email"]) == (200, email)
 
 
 def test_a_second_up_in_the_same_directory_says_that_one_runs(running: Terminal) -> None:

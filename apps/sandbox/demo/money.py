@@ -65,7 +65,10 @@ def money_in(
 
 
 def money_out(journey: Journey, purses: Sequence[Purse]) -> None:
-    """Everybody adds a wallet, waits a day, and withdraws all they have to it; returns when it is confirmed."""
+    """Everybody adds a wallet, waits a day, and withdraws all they have to it; returns when it has arrived.
+
+    Whoever has a second factor shows it twice: to add the wallet (a step-up), and for each withdrawal.
+    """
     for purse in purses:
         purse.person.destination_add(address=purse.receiver.address, label="my own wallet")
     journey.travel_by(_REST)
@@ -78,6 +81,9 @@ def money_out(journey: Journey, purses: Sequence[Purse]) -> None:
                     destination=purse.receiver.address,
                 )
                 purse.asked.append(asked)
+    for purse in purses:
+        if purse.person.app.second_factor:
+            _confirm(journey, purse)
     journey.wait(lambda: all(_confirmed(purse) for purse in purses), what="withdrawals")
     journey.wait(lambda: not unfinished_look().anything, what="the last gas", bells=["treasury.gas"])
 
@@ -95,6 +101,18 @@ def reserves_proved(journey: Journey, person: Person) -> list[dict[str, Any]]:
 
     journey.wait(looked, what="the proof of reserves", bells=["treasury.reserves"], mine=False)
     return person.reserves()
+
+
+def _confirm(journey: Journey, purse: Purse) -> None:
+    """Show the second factor for each, once the platform asks for it."""
+
+    def asked_for() -> bool:
+        states = [row["state"] for row in purse.person.withdrawals()]
+        return states.count("awaiting_confirmation") == len(states) == len(purse.asked)
+
+    journey.wait(asked_for, what="the question for the second factor")
+    for row in purse.asked:
+        purse.person.withdrawal_confirm(row["id"])
 
 
 def _credited(purse: Purse) -> bool:

@@ -1,6 +1,5 @@
 """The demo's second half, in a process whose Django knows the running sandbox: people, journey, report."""
 
-import io
 import json
 import subprocess
 import sys
@@ -8,15 +7,18 @@ import time
 from typing import Any
 from uuid import UUID
 
-from django.core.management import call_command
 from rich.console import Console
 
 from apps.core import clock
 from apps.sandbox.demo import money_report, report
+from apps.sandbox.demo.accounts import everything_told, people_sign_up
+from apps.sandbox.demo.accounts_report import accounts_report
 from apps.sandbox.demo.client import Person
 from apps.sandbox.demo.journey import Journey
+from apps.sandbox.demo.live import Live, Watch
 from apps.sandbox.demo.money import Purse, money_in, money_out, reserves_proved
-from apps.sandbox.demo.scenario import BERLIN, PersonSpec, PlanSpec, Scenario, scenario_make
+from apps.sandbox.demo.run import MAIL_DIR
+from apps.sandbox.demo.scenario import BERLIN, PlanSpec, Scenario, scenario_make
 from apps.sandbox.demo.screen import WIDTH, Screen
 from apps.sandbox.market import Market
 from apps.sandbox.runtime.errors import SandboxError
@@ -42,8 +44,17 @@ def demo_play(*, status: SandboxStatus, days: int) -> bool:
     market = Market(Rpc(status.urls["rpc"]), status.deployment)
     journey = Journey(scenario=scenario, market=market, show=show)
     journey.depart()
-    people = [_person(spec, status) for spec in scenario.people]
+    people = people_sign_up(
+        journey, scenario.people, url=status.urls["api"], mail_dir=status.directory / MAIL_DIR
+    )
     by_name = {person.name: person for person in people}
+    watcher = next(person for person in people if person.app.second_factor)
+    live = Live(url=status.urls["stream"], app=watcher.app)
+    live.start()
+    console.print(
+        f"{' and '.join(by_name)} signed up with the codes of their mails after"
+        f" {time.monotonic() - journey_started:.1f} s."
+    )
     purses = money_in(journey, market, list(zip(people, scenario.people, strict=True)))
     _introduce(console, scenario, seconds=time.monotonic() - journey_started)
     for spec in scenario.plans:
@@ -52,23 +63,11 @@ def demo_play(*, status: SandboxStatus, days: int) -> bool:
         journey.travel_through()
     seconds = time.monotonic() - journey_started
     console.print(f"{days} days in {seconds:.0f} s, {journey.steps} instants at which something was due.\n")
-    holds = _report(console, scenario, people, plans, journey, purses)
+    holds = _report(console, scenario, people, plans, journey, purses, Watch(watcher, live))
+    live.stop()
     for person in people:
-        person.close()
+        person.app.close()
     return holds
-
-
-def _person(spec: PersonSpec, status: SandboxStatus) -> Person:
-    """Made as an operator does it; from here on the person has only the API, and wallets of their own."""
-    _command("accounts", "create-user", "--email", spec.email)
-    key = _command("accounts", "create-key", "--email", spec.email, "--scopes", "all").strip()
-    return Person(name=spec.name, email=spec.email, url=status.urls["api"], key=key)
-
-
-def _command(*arguments: str) -> str:
-    said = io.StringIO()
-    call_command(*arguments, stdout=said)
-    return said.getvalue()
 
 
 def _introduce(console: Console, scenario: Scenario, *, seconds: float) -> None:
@@ -89,6 +88,7 @@ def _report(
     plans: dict[UUID, PlanSpec],
     journey: Journey,
     purses: dict[str, Purse],
+    watch: Watch,
 ) -> bool:
     by_name = {person.name: person for person in people}
     told = [
@@ -104,9 +104,11 @@ def _report(
     started = time.monotonic()
     money_out(journey, list(purses.values()))
     console.print(f"A day later all of it was withdrawn, in {time.monotonic() - started:.0f} s.\n")
+    log = everything_told(journey, watch)
     money_report.in_report(console, list(purses.values()), told, checks)
     money_report.out_report(console, list(purses.values()), told, checks)
     money_report.sweeps_report(console, checks)
+    accounts_report(console, people, watch, log, checks)
     journey.rest()
     money_report.reserves_report(console, reserves_proved(journey, people[0]), checks)
     report.invariants_report(console, _invariants(), checks)

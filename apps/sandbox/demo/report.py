@@ -33,6 +33,7 @@ _NUMBERS = {
     ),
     *("Spent", "of it fees", "Bought", "Arrived", "Fee", "Left", "Credited", "Collected", "Left there"),
     *("Owed to people", "On chain", "Difference"),
+    *("Mails", "Codes", "Refreshes", "Step-ups", "App codes", "Recovery", "Waits"),
 }
 _KNOWN_STATES = {"settled", "skipped", "failed"}
 

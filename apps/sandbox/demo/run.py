@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from apps.sandbox.mailbox import MailServer
 from apps.sandbox.runtime.files import tail
 from apps.sandbox.runtime.paths import ROOT_DIR, VAR_DIR
 from apps.sandbox.supervisor import Supervisor
@@ -16,7 +17,9 @@ from apps.sandbox.supervisor import Supervisor
 # What the play ends with when it came to its end and something does not hold.
 BROKEN = 3
 # Flower only watches, and two cores have enough to do.
-ROLES = ("web", "worker", "signer", "beat")
+ROLES = ("web", "stream", "worker", "signer", "beat")
+# Below the demo's directory: where mails arrive.
+MAIL_DIR = "mail"
 
 
 def demo_run(*, days: int, keep: bool, quiet: Callable[[], None]) -> int:
@@ -24,24 +27,25 @@ def demo_run(*, days: int, keep: bool, quiet: Callable[[], None]) -> int:
     VAR_DIR.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="demo-", dir=VAR_DIR))
     started = time.monotonic()
+    mail = MailServer(directory / MAIL_DIR)
     # Every demo has services of its own, whatever the environment names: it never touches a running sandbox.
     supervisor = Supervisor(
         directory,
         roles=ROLES,
         fsync=False,
-        # Two people do in a minute what takes two months.
         environment={
             "WEB_WORKERS": "1",
             "LOG_LEVEL": "INFO",
-            "API_LIMIT_PER_SECOND": "1000",
-            "SIGN_IN_LIMIT_PER_SECOND": "100",
+            "MAIL_TRANSPORT": "smtp",
+            "SMTP_URL": mail.url,
         },
         free_ports=True,
     )
     status = 1
     play: subprocess.Popen[bytes] | None = None
     try:
-        _say("Starting PostgreSQL, Valkey, an EVM node with Uniswap, then web, worker, signer and beat …")
+        _say("Starting PostgreSQL, Valkey, an EVM node with Uniswap, then all processes of the platform …")
+        mail.start()
         supervisor.start()
         _say(f"All of it answers after {time.monotonic() - started:.1f} s.\n")
         play = subprocess.Popen(
@@ -66,6 +70,7 @@ def demo_run(*, days: int, keep: bool, quiet: Callable[[], None]) -> int:
             play.kill()
             play.wait()
         supervisor.stop()
+        mail.stop()
         if status not in {0, 130, BROKEN}:
             _logs_show(directory)
         if keep or status not in {0, 130}:

@@ -30,6 +30,13 @@ class Outcome(StrEnum):
     RUNS_DRY = "runs_dry"  # buys while funds last, then pauses
 
 
+class SignsInBy(StrEnum):
+    """How somebody comes to the API once they have signed up."""
+
+    SESSION = "session"  # with access tokens, and an authenticator app as second factor
+    KEY = "key"  # with an API key
+
+
 @dataclass(frozen=True)
 class PlanSpec:
     """A plan as a person would describe it; amounts are decimal strings."""
@@ -62,6 +69,7 @@ class PlanSpec:
 class PersonSpec:
     name: str
     email: str
+    signs_in_by: SignsInBy
     funds: dict[str, str]
 
 
@@ -126,11 +134,12 @@ def scenario_make(*, now: datetime, days: int) -> Scenario:
              outcome=Outcome.RUNS_DRY, affordable=5),
     )  # fmt: skip
     people = (
-        PersonSpec("Ada", "ada@example.com", {"USDC": str(25 * days + 700)}),
+        PersonSpec("Ada", "ada@example.com", SignsInBy.SESSION, {"USDC": str(25 * days + 700)}),
         # One of each, some to the last decimal; nothing buys with bitcoin, links and ether: they only come and go.
         PersonSpec(
             "Bela",
             "bela@example.com",
+            SignsInBy.KEY,
             {
                 "USDC": f"{70 * days + 100}.000001",
                 "WETH": "0.11",

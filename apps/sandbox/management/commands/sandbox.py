@@ -1,4 +1,4 @@
-"""`manage.py sandbox up|status|code|travel|deposit|fund|demo|down`: the whole platform on one machine, from nothing."""
+"""`manage.py sandbox up|status|mail|code|travel|deposit|fund|demo|down`: the whole platform on one machine."""
 
 import json
 import os
@@ -35,6 +35,9 @@ class Command(BaseCommand):
         actions.add_parser("up", help="Start everything and keep it running until Ctrl-C.")
         status = actions.add_parser("status", help="What runs where; exit status 1 when nothing does.")
         status.add_argument("--json", action="store_true", help="machine-readable, on standard output")
+        mail = actions.add_parser("mail", help="The newest mails to somebody: the codes of a sign-up, say.")
+        mail.add_argument("--to", required=True, help="the email address")
+        mail.add_argument("--count", type=int, default=1, help="how many (default: one)")
         travel = actions.add_parser("travel", help="Move the clock and the chain ahead, together.")
         _travel_arguments(travel)
         deposit = actions.add_parser(
@@ -147,6 +150,18 @@ class Command(BaseCommand):
             reached = platform_travel_by(by=timedelta(**parts))
         self.stdout.write(f"it is {reached:%Y-%m-%d %H:%M:%S} UTC")
 
+    def _mail(self, options: dict[str, Any]) -> None:
+        from apps.mail.selectors import letters_received
+
+        self._running()
+        letters = letters_received(to=options["to"], limit=max(1, options["count"]))
+        if not letters:
+            raise CommandError(
+                f"no mail to {options['to']} is kept here (MAIL_TRANSPORT=database keeps them)"
+            )
+        for letter in reversed(letters):
+            self.stdout.write(f"To: {letter.to}\nSubject: {letter.subject}\n\n{letter.text}")
+
     def _deposit(self, options: dict[str, Any]) -> None:
         from apps.core.errors import DomainError, Terminal
         from apps.sandbox.outside import person_deposit
@@ -216,6 +231,7 @@ class Command(BaseCommand):
             ("API", urls["api"] + "/api/v1/"),
             ("docs", urls["api"] + "/api/v1/docs"),
             ("admin", f"{urls['api']}/admin/   {operator['email']}   {operator['password']}"),
+            ("mails", f"{urls['api']}/admin/mail/letter/   or: manage.py sandbox mail --to you@example.com"),
             ("stream", urls["stream"] + "/api/v1/stream" if "stream" in urls else ""),
             ("Flower", urls.get("flower", "")),
             ("RPC", urls["rpc"]),
@@ -228,7 +244,9 @@ class Command(BaseCommand):
             self.stdout.write(f"  {name:<9} {value}")
         self.stdout.write(
             "\n  In another terminal:\n"
-            "    manage.py accounts create-user --email you@example.com\n"
+            f"    curl -sS {urls['api']}/api/v1/auth/sign-up -H 'Content-Type: application/json' \\\n"
+            """      -d '{"email": "you@example.com", "password": "plough-Ganymede-46"}'\n"""
+            "    manage.py sandbox mail --to you@example.com      # the code; then POST /api/v1/auth/verify\n"
             "    manage.py accounts create-key --email you@example.com --scopes all\n"
             "    manage.py sandbox deposit --email you@example.com --asset USDC --amount 1000\n"
             "    manage.py sandbox code          # the second factor of the admin's login\n"
