@@ -23,7 +23,7 @@ from apps.sandbox.runtime.ports import HOST, port_pick
 logging.getLogger("mail.log").setLevel(logging.WARNING)
 
 _CODE = re.compile(r"^ +(\d{6})\s*$", re.MULTILINE)
-_CODE_SECONDS = 60.0
+_CODE_SECONDS = 120.0
 _LOOK_SECONDS = 0.05
 
 
@@ -73,7 +73,7 @@ class Mailbox:
         return found
 
     def code(self) -> str:
-        """The six digits of a mail that was not read yet, which is waited for. Raises `SandboxError` after a minute."""
+        """The six digits of a mail that was not read yet, which is waited for. Raises `SandboxError` when none comes."""
         pause, deadline = threading.Event(), time.monotonic() + _CODE_SECONDS
         while time.monotonic() < deadline:
             codes = [found[1] for mail in self.read() if (found := _CODE.search(_text(mail)))]

@@ -13,8 +13,8 @@ from apps.sandbox.market import Market
 from apps.sandbox.runtime.errors import SandboxError
 from apps.sandbox.travel import bells_ring, platform_travel, platform_travel_by
 
-_STEP_SECONDS = 45.0
-_END_SECONDS = 60.0
+_STEP_SECONDS = 180.0
+_END_SECONDS = 240.0
 _LOOK_SECONDS = 0.03
 # A node in a hurry: whoever waits for a block asks for it, at most this often.
 _MINE_SECONDS = 0.25
