@@ -73,7 +73,7 @@ class Mailbox:
         return found
 
     def code(self) -> str:
-        """The six digits of a mail that was not read yet, which is waited for. Raises `SandboxError` when none comes."""
+        """The six digits of a mail not read yet, which is waited for. Raises `SandboxError` when none comes."""
         pause, deadline = threading.Event(), time.monotonic() + _CODE_SECONDS
         while time.monotonic() < deadline:
             codes = [found[1] for mail in self.read() if (found := _CODE.search(_text(mail)))]
