@@ -19,6 +19,7 @@ from apps.accounts.me.models import DataExport
 from apps.accounts.me.preferences import preferences_of, preferences_set
 from apps.accounts.me.profile import profile_get
 from apps.accounts.models import User
+from apps.accounts.signin.api.serializers import STEP_UP_PROBLEMS
 from apps.core.api.fields import TextField
 from apps.core.api.idempotency import idempotent
 from apps.core.api.pagination import PAGE_PARAMETERS, paged
@@ -211,6 +212,7 @@ class CloseView(ApiView):
     # A person at their device, who has shown just now that it is them; no program's key ends an account.
     sessions_only = True
     step_up = frozenset({"POST"})
+    problems = {"POST": {**STEP_UP_PROBLEMS["POST"], 409: shown.AccountInUseProblemSerializer}}
 
     @extend_schema(
         operation_id="me_close",

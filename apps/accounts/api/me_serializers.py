@@ -3,8 +3,10 @@ from typing import Any
 from django.conf import settings
 from rest_framework import serializers
 
+from apps.accounts.api.serializers import SCOPES
 from apps.accounts.me.domain import MAIL_KINDS, ExportState
 from apps.core.api.fields import FlagField, InstantField, OneOfField, TextField, TimeZoneField
+from apps.core.api.schema import ProblemSerializer, code_fixed
 from apps.core.api.serializers import StrictSerializer
 
 
@@ -24,7 +26,9 @@ class MeSerializer(serializers.Serializer[Any]):
     factors = serializers.ListField(
         child=serializers.CharField(), help_text="The kinds of second factor that are set up."
     )
-    scopes = serializers.ListField(child=serializers.CharField(), help_text="Of the credential that asks.")
+    scopes = serializers.ListField(
+        child=serializers.ChoiceField(choices=SCOPES), help_text="Of the credential that asks."
+    )
     frozen_at = InstantField(
         allow_null=True, help_text="Since when nothing is bought or withdrawn; `null`: not frozen."
     )
@@ -41,7 +45,7 @@ MailsWriteSerializer = type("MailsWriteSerializer", (StrictSerializer,), _mails(
 
 
 class PreferencesSerializer(serializers.Serializer[Any]):
-    language = serializers.CharField()
+    language = serializers.ChoiceField(choices=settings.LANGUAGES)
     time_zone = serializers.CharField(source="zone")
     mails = MailsSerializer(help_text="Which are wanted. Codes and warnings are always sent.")
     digest = serializers.BooleanField(help_text="One mail a day about buys instead of one each.")
@@ -83,3 +87,16 @@ class CloseSerializer(StrictSerializer):
         required=False,
         help_text="Balances too small to be withdrawn that you leave behind: asset code to the exact amount.",
     )
+
+
+class ObstacleSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField(help_text="What is still here, such as `plans` or `balances`.")
+    detail = serializers.CharField()
+    count = serializers.IntegerField()
+
+
+class AccountInUseProblemSerializer(ProblemSerializer):
+    """A problem document (RFC 9457): what keeps an account from being closed."""
+
+    code = code_fixed("account_in_use")
+    obstacles = ObstacleSerializer(many=True)

@@ -1,18 +1,16 @@
 """Does the key or the session that asks hold what this method needs?"""
 
-from typing import Any
+from typing import Any, cast
 
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from apps.accounts.api.authentication import CHALLENGE
 from apps.accounts.domain import Scope
-from apps.accounts.models import ApiKey
+from apps.accounts.models import ApiKey, User
+from apps.accounts.signin.stepup import step_up_required
 from apps.accounts.tokens.domain import STEP_UP_LIFETIME, AccessToken
 from apps.core import clock
 from apps.core.api.problems import ProblemError
-
-_STEP_UP_SECONDS = int(STEP_UP_LIFETIME.total_seconds())
 
 
 def scopes_held(request: Request) -> list[str]:
@@ -37,7 +35,7 @@ class HasScope(BasePermission):
             return False
         if isinstance(request.auth, AccessToken):
             if method in getattr(view, "step_up", ()):
-                step_up_check(request.auth)
+                step_up_check(request.auth, user=cast("User", request.user))
             return True
         if getattr(view, "sessions_only", False):
             raise ProblemError("session_required")
@@ -47,13 +45,8 @@ class HasScope(BasePermission):
         return True
 
 
-def step_up_check(access_token: AccessToken) -> None:
+def step_up_check(access_token: AccessToken, *, user: User) -> None:
     """Raises `ProblemError` `reauthentication_required` when the person showed who they are too long ago (RFC 9470)."""
     if clock.now() - access_token.authenticated_at <= STEP_UP_LIFETIME:
         return
-    challenge = f'{CHALLENGE}, error="insufficient_user_authentication", max_age={_STEP_UP_SECONDS}'
-    raise ProblemError(
-        "reauthentication_required",
-        headers={"WWW-Authenticate": challenge},
-        extra={"max_age": _STEP_UP_SECONDS},
-    )
+    raise step_up_required(user)

@@ -7,12 +7,12 @@ from apps.accounts.services import NETWORKS_MAX
 from apps.core.api.fields import InstantField, OneOfField, TextField
 from apps.core.api.serializers import StrictSerializer
 
+SCOPES = [scope.value for scope in Scope]
+
 
 class ApiKeyCreateSerializer(StrictSerializer):
     name = TextField(max_length=80)
-    scopes = serializers.ListField(
-        child=OneOfField(choices=[scope.value for scope in Scope]), min_length=1, max_length=len(Scope)
-    )
+    scopes = serializers.ListField(child=OneOfField(choices=SCOPES), min_length=1, max_length=len(SCOPES))
     expires_at = InstantField(required=False, allow_null=True, default=None)
     networks = serializers.ListField(
         child=TextField(max_length=43),
@@ -27,7 +27,7 @@ class ApiKeySerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
     name = serializers.CharField()
     prefix = serializers.CharField(help_text="The part of the key that may be shown.")
-    scopes = serializers.ListField(child=serializers.CharField())
+    scopes = serializers.ListField(child=serializers.ChoiceField(choices=SCOPES))
     networks = serializers.ListField(
         child=serializers.CharField(), help_text="From where the key may be used; empty: from anywhere."
     )

@@ -15,6 +15,7 @@ from apps.accounts.domain import networks_within
 from apps.accounts.models import ApiKey
 from apps.accounts.selectors import api_key_page
 from apps.accounts.services import api_key_create, api_key_revoke, networks_clean
+from apps.accounts.signin.api.serializers import STEP_UP_PROBLEMS
 from apps.core.api.idempotency import idempotent
 from apps.core.api.pagination import PAGE_PARAMETERS, paged
 from apps.core.api.problems import ProblemError
@@ -26,6 +27,7 @@ class ApiKeysView(ApiView):
     scopes = {"GET": "keys:read", "POST": "keys:write"}
     limits = {"POST": "keys"}
     step_up = {"POST"}
+    problems = STEP_UP_PROBLEMS
 
     @extend_schema(
         operation_id="api_keys_list",
@@ -76,6 +78,7 @@ class ApiKeyView(ApiView):
     tag = "accounts"
     scopes = {"DELETE": "keys:write"}
     step_up = {"DELETE"}
+    problems = STEP_UP_PROBLEMS
 
     @extend_schema(operation_id="api_keys_revoke", summary="Revoke an API key", responses={204: None})
     def delete(self, request: Request, api_key_id: UUID) -> Response:

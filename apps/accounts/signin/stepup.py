@@ -1,14 +1,24 @@
 """Before something sensitive: has this person just shown who they are, with the strongest that they have?"""
 
 import time
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from allauth.account import app_settings
 from allauth.account.internal.flows.login import get_authentication_records
+from allauth.account.internal.flows.reauthentication import get_reauthentication_flows
 from django.http import HttpRequest
 
 from apps.accounts.models import User
 from apps.accounts.signin.factor import has_factor
+from apps.accounts.tokens.domain import STEP_UP_LIFETIME
+from apps.core.api.problems import ProblemError
+
+MAX_AGE_SECONDS = int(STEP_UP_LIFETIME.total_seconds())
+_CHALLENGE = f'Bearer realm="api", error="insufficient_user_authentication", max_age={MAX_AGE_SECONDS}'
+# How to step up, the strongest first: whoever has a second factor shows that.
+_PROOFS = ("mfa_reauthenticate", "reauthenticate")
+_BY_PROVIDER = {"id": "provider_reauthenticate", "providers": ["google"]}
 
 
 def is_fresh(request: HttpRequest) -> bool:
@@ -24,3 +34,19 @@ def is_fresh(request: HttpRequest) -> bool:
         if record["at"] > since
     ]
     return "mfa" in recent or (bool(recent) and not has_factor(cast("User", request.user).pk))
+
+
+def step_up_required(user: User) -> ProblemError:
+    """RFC 9470: the token is good, the proof behind it too old. `flows` says which proof is wanted."""
+    return step_up_problem(get_reauthentication_flows(user))
+
+
+def step_up_problem(flows: Sequence[Mapping[str, Any]]) -> ProblemError:
+    """The same for somebody of whom allauth has told already how they can show who they are."""
+    proofs = {flow["id"]: flow for flow in flows if flow["id"] in _PROOFS}
+    best = [proofs[name] for name in _PROOFS if name in proofs][:1] or [_BY_PROVIDER]
+    return ProblemError(
+        "reauthentication_required",
+        headers={"WWW-Authenticate": _CHALLENGE},
+        extra={"max_age": MAX_AGE_SECONDS, "flows": best},
+    )

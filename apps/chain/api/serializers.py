@@ -2,10 +2,13 @@
 
 from typing import Any
 
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.chain.abi import checksum
 from apps.chain.models import Network, Token
+
+NETWORK_STATUSES = ["running", "halted"]
 
 
 class TokenSerializer(serializers.Serializer[Token]):
@@ -31,6 +34,7 @@ class NetworkSerializer(serializers.Serializer[Network]):
     status = serializers.SerializerMethodField()
     tokens = TokenSerializer(many=True)
 
+    @extend_schema_field(serializers.ChoiceField(choices=NETWORK_STATUSES))
     def get_status(self, network: Network) -> str:
         """`running`, or `halted` while an operator looks into it."""
         return "halted" if network.halted_at else "running"

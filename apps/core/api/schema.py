@@ -7,11 +7,14 @@ from typing import Any, Literal
 
 import orjson
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import OpenApiParameter
+from drf_spectacular.plumbing import get_lib_doc_excludes
+from drf_spectacular.utils import OpenApiParameter, extend_schema_field
 from rest_framework import serializers
 
+from apps.core.api.codes import PROBLEM_CODES
 from apps.core.api.idempotency import HEADER
 from apps.core.api.problems import CONTENT_TYPE
+from apps.core.api.serializers import StrictSerializer
 
 # What tests really sent and got, by operation: `make examples` records it, a test compares it with what is answered.
 EXAMPLES = Path(__file__).with_name("examples.json")
@@ -33,9 +36,31 @@ _TITLES = {
 }
 
 
+# Of the answers that ask to wait.
+_RETRY_AFTER = {
+    "Retry-After": {
+        "schema": {"type": "integer", "minimum": 0},
+        "description": "Seconds to wait before the next try.",
+    }
+}
+
+
+def bases_without_words() -> list[Any]:
+    """Classes whose docstrings are for whoever writes serializers, not for whoever calls the API."""
+    return [*get_lib_doc_excludes(), StrictSerializer]  # type: ignore[no-untyped-call]
+
+
 @cache
 def _recorded() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = orjson.loads(EXAMPLES.read_bytes())
+    return found
+
+
+def code_fixed(code: str) -> serializers.CharField:
+    """The `code` of a problem that has a schema of its own: what tells it from the others."""
+    field = type("FixedCodeField", (serializers.CharField,), {})
+    described: Any = extend_schema_field({"type": "string", "const": code})(field)
+    found: serializers.CharField = described()
     return found
 
 
@@ -54,7 +79,7 @@ class ProblemSerializer(serializers.Serializer[Any]):
     status = serializers.IntegerField()
     detail = serializers.CharField()
     instance = serializers.CharField(help_text="The path of the request.")
-    code = serializers.CharField(help_text="Stable and machine-readable.")
+    code = serializers.ChoiceField(choices=PROBLEM_CODES, help_text="Stable; new ones may be added.")
     retryable = serializers.BooleanField(help_text="Whether the same request may succeed later.")
     request_id = serializers.CharField(
         help_text="The X-Request-Id of the answer; quote it when asking for help."
@@ -68,6 +93,11 @@ class ProblemAutoSchema(AutoSchema):
     def get_tags(self) -> list[str]:
         tag = getattr(self.view, "tag", None)
         return [tag] if tag else [self.view.__class__.__module__.split(".")[1]]
+
+    def _get_serializer_name(self, serializer: Any, direction: str, bypass_extensions: bool = False) -> str:
+        """`PlanWriteSerializer` is what is sent: `PlanRequest`; for a PATCH its own name says so already."""
+        name: str = super()._get_serializer_name(serializer, direction, bypass_extensions)  # type: ignore[no-untyped-call]
+        return name.removeprefix("Patched").replace("WriteRequest", "Request")
 
     def get_description(self) -> str:  # type: ignore[override]
         """The method's own docstring and what it needs of who asks; never a class's notes to its readers."""
@@ -144,8 +174,14 @@ class ProblemAutoSchema(AutoSchema):
         return sorted(statuses)
 
     def _problem(self, status: int) -> dict[str, Any]:
-        component = self.resolve_serializer(ProblemSerializer, "response")
-        return {"content": {CONTENT_TYPE: {"schema": component.ref}}, "description": _TITLES[status]}
+        special = getattr(self.view, "problems", {}).get(self.method, {}).get(status)
+        kinds = [special, ProblemSerializer] if special else [ProblemSerializer]
+        found = [self.resolve_serializer(kind, "response").ref for kind in kinds]
+        answer = {
+            "content": {CONTENT_TYPE: {"schema": found[0] if len(found) == 1 else {"anyOf": found}}},
+            "description": _TITLES[status],
+        }
+        return {**answer, "headers": _RETRY_AFTER} if status in (429, 503) else answer
 
     def _idempotency(self) -> Any:
         handler = getattr(self.view, self.method.lower(), None)

@@ -78,6 +78,8 @@ class ApiView(CountedView):
     tag: ClassVar[str] = ""
     # Problems of a method that its path and body do not tell: for the OpenAPI document.
     also: ClassVar[Mapping[str, frozenset[int]]] = {}
+    # Problems with members of their own: serializers by method and status, for the OpenAPI document.
+    problems: ClassVar[Mapping[str, Mapping[int, type[Any]]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.chain.abi import checksum
+from apps.chain.api.serializers import NETWORK_STATUSES
 from apps.core.api.amounts import amount_format
 from apps.core.api.fields import AmountField, AssetField, IdField, InstantField, OneOfField
 from apps.core.api.views import PageQuerySerializer
@@ -18,7 +19,9 @@ from apps.ledger.api.serializers import UnitsStringField
 
 
 class AcceptedSerializer(serializers.Serializer[Accepted]):
-    """One asset on one network. Wants `address` in its context."""
+    """One asset on one network."""
+
+    # Wants `address` in its context.
 
     network_id = serializers.UUIDField(source="network.pk")
     network = serializers.CharField(source="network.name")
@@ -43,6 +46,7 @@ class AcceptedSerializer(serializers.Serializer[Accepted]):
     payment_uri = serializers.SerializerMethodField(help_text="EIP-681, without an amount.")
     qr_svg = serializers.SerializerMethodField(help_text="The payment URI as a QR code: an SVG document.")
 
+    @extend_schema_field(serializers.ChoiceField(choices=NETWORK_STATUSES))
     def get_status(self, row: Accepted) -> str:
         return "halted" if row.network.halted_at else "running"
 
@@ -60,8 +64,7 @@ class AcceptedSerializer(serializers.Serializer[Accepted]):
 
 
 class DepositAddressSerializer(serializers.Serializer[DepositAddress]):
-    """Wants `accepted` in its context."""
-
+    # Wants `accepted` in its context.
     id = serializers.UUIDField()
     address = serializers.SerializerMethodField(
         help_text="The same on every network, with its EIP-55 checksum."
@@ -111,7 +114,9 @@ class DepositSerializer(serializers.Serializer[Deposit]):
     )
     network_id = serializers.UUIDField()
     network = serializers.CharField(source="network.name")
-    asset = serializers.CharField(source="asset.code", allow_null=True, default=None)
+    asset = serializers.CharField(
+        source="asset.code", allow_null=True, help_text="`null` for a token that is not known here."
+    )
     token_address = serializers.SerializerMethodField(help_text="`null` for the native coin.")
     kind = serializers.ChoiceField(choices=DepositKind.choices)
     address = serializers.SerializerMethodField()

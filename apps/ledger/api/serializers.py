@@ -52,7 +52,9 @@ class StatementQuerySerializer(PageQuerySerializer):
 
 
 class StatementLineSerializer(serializers.Serializer[Any]):
-    """Newest first; `balance` is the account's balance right after the line. Wants `asset` in its context."""
+    """Newest first; `balance` is the account's balance right after the line."""
+
+    # Wants `asset` in its context.
 
     id = serializers.UUIDField()
     posted_at = InstantField()

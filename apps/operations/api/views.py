@@ -15,6 +15,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from apps.core.api.problems import Problem, ProblemError, problem_response
+from apps.core.api.schema import ProblemSerializer, code_fixed
 from apps.core.api.views import ApiView
 from apps.deposits.monitor import lags
 from apps.operations.checks import readiness_check
@@ -40,6 +41,13 @@ class ReadySerializer(serializers.Serializer[Any]):
     checks = CheckSerializer(many=True)
 
 
+class NotReadyProblemSerializer(ProblemSerializer):
+    """A problem document (RFC 9457): what does not answer."""
+
+    code = code_fixed("not_ready")
+    checks = CheckSerializer(many=True)
+
+
 class HealthView(ApiView):
     public = True
     counted = False
@@ -54,6 +62,7 @@ class HealthView(ApiView):
 
 class ReadyView(ApiView):
     public = True
+    problems = {"GET": {503: NotReadyProblemSerializer}}
     counted = False
     tag = "operations"
 
@@ -83,8 +92,16 @@ class MonitorSerializer(serializers.Serializer[Any]):
     networks = NetworkLagSerializer(many=True)
 
 
+class StalledProblemSerializer(ProblemSerializer):
+    """A problem document (RFC 9457): which network's deposits are not seen."""
+
+    code = code_fixed("not_ready")
+    networks = NetworkLagSerializer(many=True)
+
+
 class MonitorView(ApiView):
     public = True
+    problems = {"GET": {503: StalledProblemSerializer}}
     tag = "operations"
 
     @extend_schema(operation_id="health_monitor", summary="Are deposits seen?", responses=MonitorSerializer)

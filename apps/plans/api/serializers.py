@@ -6,6 +6,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from apps.chain.domain import AttemptKind, TransactionState
 from apps.chain.models import OutboundTransaction, TransactionAttempt
 from apps.core.api.amounts import amount_format
 from apps.core.api.answers import AnswerSerializer
@@ -13,7 +14,7 @@ from apps.core.api.fields import AmountField, InstantField
 from apps.ledger.api.serializers import UnitsStringField
 from apps.plans.explain import slot_why
 from apps.plans.missed import MissedPolicy
-from apps.plans.models import Batch, Plan, PlanState, Slot, SlotState
+from apps.plans.models import Batch, BatchState, Plan, PlanState, Slot, SlotReason, SlotState
 from apps.plans.preview import Preview, Run
 from apps.plans.rules import rule_of
 from apps.plans.schedule import Kind
@@ -90,7 +91,9 @@ class PlanSerializer(AnswerSerializer[Plan]):
 
 
 class ProgressSerializer(serializers.Serializer[PlanProgress]):
-    """What became of the plan's slots so far. Wants `market` in its context."""
+    """What became of the plan's slots so far."""
+
+    # Wants `market` in its context.
 
     settled = serializers.IntegerField()
     skipped = serializers.IntegerField()
@@ -107,7 +110,9 @@ class ProgressSerializer(serializers.Serializer[PlanProgress]):
 
 
 class PlanDetailSerializer(PlanSerializer):
-    """A plan with its progress, which wants `progress` in the context."""
+    """A plan with its progress."""
+
+    # Wants `progress` in its context.
 
     progress = serializers.SerializerMethodField()
 
@@ -118,8 +123,9 @@ class PlanDetailSerializer(PlanSerializer):
 
 class AttemptSerializer(serializers.Serializer[TransactionAttempt]):
     number = serializers.IntegerField()
-    kind = serializers.CharField(
-        help_text="The intent itself, a replacement with higher fees, or a cancellation."
+    kind = serializers.ChoiceField(
+        choices=AttemptKind.choices,
+        help_text="The intent itself, a replacement with higher fees, or a cancellation.",
     )
     hash = serializers.CharField()
     sent_at = InstantField(allow_null=True)
@@ -128,7 +134,7 @@ class AttemptSerializer(serializers.Serializer[TransactionAttempt]):
 class SlotTransactionSerializer(serializers.Serializer[OutboundTransaction]):
     id = serializers.UUIDField()
     hash = serializers.SerializerMethodField(help_text="Of what was mined; empty until then.")
-    state = serializers.CharField()
+    state = serializers.ChoiceField(choices=TransactionState.choices)
     block_number = serializers.IntegerField(allow_null=True)
 
     def get_hash(self, transaction: OutboundTransaction) -> str:
@@ -157,7 +163,9 @@ class SlotSerializer(serializers.Serializer[Slot]):
     market = MarketPairSerializer()
     scheduled_at = InstantField()
     state = serializers.ChoiceField(choices=SlotState.choices)
-    reason = serializers.CharField(help_text="Why it ended as it did; empty while it has not.")
+    reason = serializers.ChoiceField(
+        choices=["", *SlotReason.values], help_text="Why it ended as it did; empty while it has not."
+    )
     amount = AmountField(asset=_SOLD, source="amount_units")
     amount_units = UnitsStringField()
     fee = AmountField(asset=_SOLD, source="fee_units", allow_null=True)
@@ -169,7 +177,7 @@ class SlotSerializer(serializers.Serializer[Slot]):
     price = serializers.SerializerMethodField(
         help_text="Paid for one whole bought coin, without the fee, rounded up."
     )
-    transaction = SlotTransactionSerializer(source="batch.transaction", allow_null=True, default=None)
+    transaction = SlotTransactionSerializer(source="batch.transaction", allow_null=True)
     created_at = InstantField()
     closed_at = InstantField(allow_null=True)
 
@@ -189,7 +197,7 @@ class BatchSerializer(serializers.Serializer[Batch]):
     """The swap that the slot shares with others."""
 
     id = serializers.UUIDField()
-    state = serializers.CharField()
+    state = serializers.ChoiceField(choices=BatchState.choices)
     reason = serializers.CharField()
     slots = serializers.IntegerField(source="slot_count")
     tries = serializers.IntegerField(source="try_number")
@@ -222,7 +230,9 @@ class SlotWhySerializer(serializers.Serializer[Any]):
 
 
 class SlotDetailSerializer(SlotSerializer):
-    """One slot with everything that decided over it. Wants `record` in its context."""
+    """One slot with everything that decided over it."""
+
+    # Wants `record` in its context.
 
     plan_name = serializers.CharField(source="plan.name")
     why = serializers.SerializerMethodField()
@@ -230,7 +240,7 @@ class SlotDetailSerializer(SlotSerializer):
         help_text="The record: the slot's own facts and those that its batch decided by. Integers are strings."
     )
     batch = serializers.SerializerMethodField()
-    transaction = SlotTransactionDetailSerializer(source="batch.transaction", allow_null=True, default=None)
+    transaction = SlotTransactionDetailSerializer(source="batch.transaction", allow_null=True)
     journals = serializers.SerializerMethodField(help_text="What was booked for it, oldest first.")
 
     @extend_schema_field(SlotWhySerializer(many=True))

@@ -44,7 +44,9 @@ class AssetSerializer(serializers.Serializer[Asset]):
 
 
 class PriceSerializer(serializers.Serializer[PriceSnapshot]):
-    """The latest reference price; the market is in the context of its parent."""
+    """The latest reference price."""
+
+    # The market is in the context of its parent.
 
     value = serializers.SerializerMethodField(
         method_name="price_of", help_text="Sold coins for one whole bought coin, rounded up."

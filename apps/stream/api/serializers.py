@@ -6,6 +6,7 @@ from apps.core.api.fields import InstantField, QueryNumberField
 from apps.core.api.serializers import StrictSerializer
 from apps.core.api.views import PageQuerySerializer
 from apps.events.feed import PersonEvent
+from apps.events.topics import PERSON_TOPICS
 
 
 class StreamQuerySerializer(StrictSerializer):
@@ -24,7 +25,10 @@ class EventObjectSerializer(serializers.Serializer[Any]):
 class EventSerializer(serializers.Serializer[PersonEvent]):
     id = serializers.UUIDField()
     sequence = serializers.IntegerField(help_text="1, 2, 3 … per person, without gaps; the stream's `id`.")
-    topic = serializers.CharField(help_text="What happened, in past tense; the stream's `event`.")
+    topic = serializers.ChoiceField(
+        choices=list(PERSON_TOPICS),
+        help_text="What happened, in past tense; the stream's `event`. New ones may be added.",
+    )
     occurred_at = InstantField()
     object = EventObjectSerializer(allow_null=True, help_text="What it happened to.")
     payload = serializers.DictField(child=serializers.JSONField(allow_null=True))

@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from apps.chain import abi
+from apps.chain.domain import TransactionState
 from apps.core.api.fields import AmountField, AssetField, InstantField, OneOfField, TextField
 from apps.core.api.serializers import StrictSerializer
 from apps.core.api.views import PageQuerySerializer
@@ -115,7 +116,7 @@ class WithdrawalQuoteSerializer(serializers.Serializer[Any]):
 
 class WithdrawalTransactionSerializer(serializers.Serializer[Any]):
     id = serializers.UUIDField()
-    state = serializers.CharField()
+    state = serializers.ChoiceField(choices=TransactionState.choices)
     hash = serializers.SerializerMethodField(help_text="Of what was mined; empty until then.")
     block_number = serializers.IntegerField(allow_null=True)
     confirmations = serializers.SerializerMethodField()

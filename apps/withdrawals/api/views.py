@@ -8,6 +8,7 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from apps.accounts.signin.api.serializers import STEP_UP_PROBLEMS
 from apps.core.api.amounts import amount_format
 from apps.core.api.idempotency import MONEY, idempotent
 from apps.core.api.pagination import PAGE_PARAMETERS, paged
@@ -151,6 +152,7 @@ class WithdrawalConfirmView(ApiView):
 class DestinationsView(ApiView):
     scopes: ClassVar[dict[str, str | None]] = {"GET": "withdrawals:read", "POST": "withdrawals:write"}
     step_up = {"POST"}
+    problems = STEP_UP_PROBLEMS
     tag = "withdrawals"
 
     @extend_schema(
@@ -182,6 +184,7 @@ class DestinationsView(ApiView):
 class DestinationView(ApiView):
     scopes: ClassVar[dict[str, str | None]] = {"DELETE": "withdrawals:write"}
     step_up = {"DELETE"}
+    problems = STEP_UP_PROBLEMS
     tag = "withdrawals"
 
     @extend_schema(

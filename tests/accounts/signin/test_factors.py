@@ -14,7 +14,7 @@ from apps.accounts.models import User
 from apps.accounts.signin.factor import AllauthSecondFactor
 from apps.events.models import Event
 from tests.accounts.signin.support import EMAIL, PASSWORD, Person, incomplete, mails, totp_at
-from tests.core.api.support import problem
+from tests.core.api.support import ApiClient, problem
 
 pytestmark = pytest.mark.django_db
 
@@ -182,6 +182,17 @@ def test_a_code_of_somebody_else_is_wrong(ann: Person) -> None:
             user_id=User.objects.get(email=EMAIL).pk, code=bob.totp(), purpose="withdrawal"
         )
     assert not found
+
+
+def test_every_route_that_wants_a_step_up_says_which_proof(
+    ann: Person, later: Callable[[float], None]
+) -> None:
+    later(301)
+    client = ApiClient(ann.access)
+    for path in ("api-keys", "withdrawal-destinations", "me/close"):
+        document = problem(client.post(f"/api/v1/{path}", {}), 401, "reauthentication_required")
+        assert document["flows"] == [{"id": "mfa_reauthenticate", "types": ["recovery_codes", "totp"]}], path
+        assert document["max_age"] == 300
 
 
 def test_removing_it_wants_the_factor_itself(ann: Person, later: Callable[[float], None]) -> None:

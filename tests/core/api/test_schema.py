@@ -19,6 +19,14 @@ def document() -> dict[str, Any]:
     return found
 
 
+# Problems with members of their own, each with a `code` of its own.
+EXTENDED = {
+    "401": {"ReauthenticationProblem"},
+    "409": {"AccountInUseProblem"},
+    "503": {"NotReadyProblem", "StalledProblem"},
+}
+
+
 def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
     return [(path, method, operation) for path, methods in document["paths"].items()
             for method, operation in methods.items()]  # fmt: skip
@@ -43,11 +51,14 @@ def test_every_operation_says_what_can_go_wrong(document: dict[str, Any]) -> Non
         assert expected <= set(responses), (method, path)
         for status, response in responses.items():
             if int(status) >= 400:
-                reference = response["content"]["application/problem+json"]["schema"]["$ref"]
-                # A problem, or one that says which step of a sign-in comes next.
+                schema = response["content"]["application/problem+json"]["schema"]
+                names = {one["$ref"].rpartition("/")[2] for one in schema.get("anyOf", [schema])}
+                # A problem; or one that says which step of a sign-in comes next; or one of these beside it.
                 step = status == "401" and path.startswith("/api/v1/auth/")
-                wanted = {"Problem", "IncompleteProblem"} if step else {"Problem"}
-                assert reference.removeprefix("#/components/schemas/") in wanted
+                extended = names - {"Problem"}
+                assert names in ([{"Problem"}, {"IncompleteProblem"}] if step else [{"Problem"}]) or (
+                    len(extended) == 1 and extended <= EXTENDED[status]
+                ), (method, path, status, names)
                 assert response["description"]
 
 
@@ -59,6 +70,45 @@ def test_every_operation_is_named_and_described(document: dict[str, Any]) -> Non
         assert operation["summary"], (method, path)
         assert operation["tags"] != ["core"], (method, path)
         assert "A method without an entry" not in operation.get("description", "")
+
+
+def test_an_answer_has_all_its_members_always(document: dict[str, Any]) -> None:
+    """A client that reads one need not ask whether it is there; `null` says that there is nothing."""
+    now_and_then = {
+        "Flow": {"is_pending", "providers", "types"},
+        "ProblemErrorEntry": {"parameter", "pointer"},
+    }
+    for name, schema in document["components"]["schemas"].items():
+        if not name.endswith("Request") and schema.get("type") == "object":
+            missing = set(schema["properties"]) - set(schema.get("required", []))
+            assert missing == now_and_then.get(name, set()), name
+
+
+def test_what_is_sent_has_no_default_that_would_be_refused(document: dict[str, Any]) -> None:
+    for name, schema in document["components"]["schemas"].items():
+        for member, said in schema.get("properties", {}).items():
+            if "default" in said and "minLength" in said:
+                assert len(said["default"]) >= said["minLength"], (name, member)
+
+
+def test_names_and_words_are_for_callers(document: dict[str, Any]) -> None:
+    """No numbered or patched names, and no notes to whoever writes serializers."""
+    schemas = document["components"]["schemas"]
+    assert [name for name in schemas if re.search(r"Enum|Patched|[0-9]|WriteRequest", name)] == ["BlankEnum"]
+    said = [schema.get("description", "") for schema in schemas.values()]
+    assert [text for text in said if re.search(r"context|serializer|base units once|Wants `", text)] == []
+
+
+def test_every_tag_is_described(document: dict[str, Any]) -> None:
+    used = {tag for _, _, operation in operations(document) for tag in operation["tags"]}
+    assert used == {tag["name"] for tag in document["tags"]}
+    assert all(tag["description"] for tag in document["tags"])
+
+
+def test_whoever_is_asked_to_wait_is_told_how_long(document: dict[str, Any]) -> None:
+    for path, method, operation in operations(document):
+        for status in operation["responses"].keys() & {"429", "503"}:
+            assert "Retry-After" in operation["responses"][status]["headers"], (method, path)
 
 
 def test_idempotent_operations_name_the_header(document: dict[str, Any]) -> None:

@@ -25,9 +25,10 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.signin import stepup
+from apps.accounts.signin.api.serializers import STEP_UP_PROBLEMS
 from apps.accounts.tokens.api.answers import tokens_answer
 from apps.accounts.tokens.caller import transport_of
-from apps.accounts.tokens.domain import STEP_UP_LIFETIME, TokenPair
+from apps.accounts.tokens.domain import TokenPair
 from apps.core.api.problems import ProblemError
 from apps.core.api.views import ApiView
 
@@ -45,9 +46,6 @@ _PROBLEMS = {
 }
 # What allauth's readers of passkeys raise for an answer that is none.
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
-# How to step up, the strongest first: whoever has a second factor shows that.
-_PROOFS = ("mfa_reauthenticate", "reauthenticate")
-_BY_PROVIDER = {"id": "provider_reauthenticate", "providers": ["google"]}
 # A flow that nobody goes on with is forgotten after this long.
 PENDING_SECONDS = 3_600
 RETRY_SECONDS = 30
@@ -163,6 +161,7 @@ class PersonView(SignInView):
     scopes = {"GET": None, "POST": None, "PUT": None, "PATCH": None, "DELETE": None}
     authentication_classes = APIView.authentication_classes
     permission_classes = APIView.permission_classes
+    problems = STEP_UP_PROBLEMS
 
 
 def _pending_shorten(request: HttpRequest) -> None:
@@ -196,16 +195,7 @@ def problem_of(said: Said) -> ProblemError:
 def _incomplete(said: Said) -> ProblemError:
     flows = (said.data or {}).get("flows", [])
     if said.meta.get("is_authenticated"):
-        # RFC 9470: the token is good, the proof behind it too old.
-        seconds = int(STEP_UP_LIFETIME.total_seconds())
-        challenge = f'Bearer realm="api", error="insufficient_user_authentication", max_age={seconds}'
-        proofs = {flow["id"]: flow for flow in flows if flow["id"] in _PROOFS}
-        best = [proofs[name] for name in _PROOFS if name in proofs][:1] or [_BY_PROVIDER]
-        return ProblemError(
-            "reauthentication_required",
-            headers={"WWW-Authenticate": challenge},
-            extra={"max_age": seconds, "flows": best},
-        )
+        return stepup.step_up_problem(flows)
     pending = [flow for flow in flows if flow.get("is_pending")]
     extra = {
         "flows": pending or [{**flow, "is_pending": False} for flow in flows],

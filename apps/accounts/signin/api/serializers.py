@@ -7,10 +7,17 @@ from rest_framework import serializers
 from apps.accounts.managers import email_normalise
 from apps.accounts.tokens.api.serializers import TokensSerializer
 from apps.core.api.fields import FlagField, InstantField, TextField
-from apps.core.api.schema import ProblemSerializer
+from apps.core.api.schema import ProblemSerializer, code_fixed
 from apps.core.api.serializers import StrictSerializer
 
 PASSWORD_MAX = 128
+FACTOR_TYPES = ["recovery_codes", "totp", "webauthn"]
+# Steps that wait to be done, proofs for a step-up, and where one may begin when nothing is under way.
+FLOWS = [
+    *("verify_email", "mfa_authenticate", "password_reset_by_code"),
+    *("reauthenticate", "mfa_reauthenticate", "provider_reauthenticate"),
+    *("login", "signup", "provider_token", "mfa_login_webauthn"),
+]
 
 
 class EmailField(serializers.EmailField):
@@ -49,7 +56,7 @@ class SignUpSerializer(StrictSerializer):
     email = EmailField()
     password = PasswordField(help_text="At least ten characters, none that was in a breach.")
     invitation = TextField(
-        max_length=200, required=False, default="", help_text="While signing up is by invitation: its token."
+        max_length=200, required=False, help_text="While signing up is by invitation: its token."
     )
 
 
@@ -77,7 +84,7 @@ class ResetSerializer(StrictSerializer):
 
 class PasswordChangeSerializer(StrictSerializer):
     current_password = PasswordField(
-        required=False, default="", help_text="Left out by people who have none yet (they came with Google)."
+        required=False, help_text="Left out by people who have none yet (they came with Google)."
     )
     new_password = PasswordField()
 
@@ -100,7 +107,7 @@ class StepUpSerializer(StrictSerializer):
 
 class GoogleSerializer(StrictSerializer):
     id_token = TextField(max_length=8_000, help_text="The ID token that Google gave the frontend.")
-    invitation = TextField(max_length=200, required=False, default="")
+    invitation = TextField(max_length=200, required=False)
 
 
 class IdTokenSerializer(StrictSerializer):
@@ -134,10 +141,10 @@ class SignedInSerializer(TokensSerializer):
 
 
 class FlowSerializer(serializers.Serializer[Any]):
-    id = serializers.CharField()
+    id = serializers.ChoiceField(choices=FLOWS, help_text="Which page to show.")
     is_pending = serializers.BooleanField(required=False)
     types = serializers.ListField(
-        child=serializers.CharField(), required=False, help_text="Of factors: totp, recovery_codes, webauthn."
+        child=serializers.ChoiceField(choices=FACTOR_TYPES), required=False, help_text="Of factors."
     )
     providers = serializers.ListField(child=serializers.CharField(), required=False)
 
@@ -226,8 +233,23 @@ class ConnectionsSerializer(serializers.Serializer[Any]):
 class IncompleteProblemSerializer(ProblemSerializer):
     """A problem document (RFC 9457) that says what to do next."""
 
-    flows = FlowSerializer(many=True)
+    code = code_fixed("authentication_incomplete")
+    flows = FlowSerializer(many=True, help_text="What to do next: the first of them.")
     session_token = serializers.CharField(
         allow_null=True,
         help_text="Send it back as `X-Session-Token` with the next step; `null`: go on with the one you have.",
     )
+
+
+class ReauthenticationProblemSerializer(ProblemSerializer):
+    """A problem document (RFC 9457): show once more who you are, then send the same again (RFC 9470)."""
+
+    code = code_fixed("reauthentication_required")
+    max_age = serializers.IntegerField(help_text="Seconds that a proof is good for.")
+    flows = FlowSerializer(many=True, help_text="Which proof is wanted.")
+
+
+# `ApiView.problems` of a view whose writing methods want a step-up.
+STEP_UP_PROBLEMS = {
+    method: {401: ReauthenticationProblemSerializer} for method in ("POST", "PATCH", "DELETE")
+}

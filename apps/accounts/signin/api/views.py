@@ -33,7 +33,7 @@ class SignUpView(SignInView):
     def post(self, request: Request) -> Response:
         """Always answered with `verify_email`, also for an email that is known: its owner is told by mail."""
         values = self.read(request, s.SignUpSerializer)
-        invitation = values.pop("invitation")
+        invitation = values.pop("invitation", "")
         signup_gate.current().check(email=values["email"], invitation=invitation)
         request._request.invitation = invitation  # type: ignore[attr-defined]
         return self.signed_in(self.ask(SignUp, data=values))
@@ -185,7 +185,7 @@ class GoogleView(SignInView):
         """Whoever has an account with that email already signs in as before, and connects Google from there."""
         values = self.read(request, s.GoogleSerializer)
         id_token = values["id_token"]
-        request._request.invitation = values["invitation"]  # type: ignore[attr-defined]
+        request._request.invitation = values.get("invitation", "")  # type: ignore[attr-defined]
         data = {"provider": google.PROVIDER, "process": "login", "token": google.token_given(id_token)}
         return self.signed_in(self.ask(ProviderTokenView, data=data, before=google.token_spend(id_token)))
 
