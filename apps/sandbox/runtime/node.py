@@ -1,4 +1,4 @@
-"""Node.js, and the npm packages that the sandbox's chain is made of."""
+"""Node.js, and npm packages: those that the sandbox's chain is made of, unless others are asked for."""
 
 import importlib.util
 import shutil
@@ -9,10 +9,9 @@ from pathlib import Path
 
 from apps.sandbox.runtime.errors import SandboxError
 from apps.sandbox.runtime.files import content_hash, file_lock, file_write
-from apps.sandbox.runtime.paths import CACHE_DIR, CONTRACTS_DIR, NODE_MODULES_DIR, REQUIREMENTS_DIR
+from apps.sandbox.runtime.paths import CACHE_DIR, CONTRACTS_DIR, REQUIREMENTS_DIR
 
-_STAMP = NODE_MODULES_DIR / ".tranche-lock-hash"
-_MANIFEST = (CONTRACTS_DIR / "package.json", CONTRACTS_DIR / "package-lock.json")
+_STAMP = ".tranche-lock-hash"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,21 +50,23 @@ def node_ensure() -> Node:
     return found
 
 
-def node_modules_ensure() -> Path:
-    """The installed npm packages' folder; runs `npm ci` once per lock file, also when starts race."""
-    wanted = content_hash(_MANIFEST)
-    if _stamp_read() == wanted:
-        return NODE_MODULES_DIR
+def node_modules_ensure(directory: Path = CONTRACTS_DIR) -> Path:
+    """The folder of npm packages installed in `directory`; runs `npm ci` once per lock file, also when starts race."""
+    modules = directory / "node_modules"
+    stamp = modules / _STAMP
+    wanted = content_hash([directory / "package.json", directory / "package-lock.json"])
+    if _read(stamp) == wanted:
+        return modules
     with file_lock(CACHE_DIR / "npm.lock"):
-        if _stamp_read() != wanted:
-            _run([str(node_ensure().npm), "ci", "--no-progress", "--loglevel=error"], directory=CONTRACTS_DIR)
-            file_write(_STAMP, wanted)
-    return NODE_MODULES_DIR
+        if _read(stamp) != wanted:
+            _run([str(node_ensure().npm), "ci", "--no-progress", "--loglevel=error"], directory=directory)
+            file_write(stamp, wanted)
+    return modules
 
 
-def _stamp_read() -> str | None:
+def _read(stamp: Path) -> str | None:
     try:
-        return _STAMP.read_text()
+        return stamp.read_text()
     except FileNotFoundError:
         return None
 

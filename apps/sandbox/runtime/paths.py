@@ -5,7 +5,6 @@ from pathlib import Path
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
 ROOT_DIR = PACKAGE_DIR.parents[1]
 CONTRACTS_DIR = PACKAGE_DIR / "contracts"
-NODE_MODULES_DIR = CONTRACTS_DIR / "node_modules"
 REQUIREMENTS_DIR = ROOT_DIR / "requirements"
 VAR_DIR = ROOT_DIR / "var"
 CACHE_DIR = VAR_DIR / "cache"
