@@ -1,14 +1,18 @@
 """The step of a message: from queued to sent, or to suppressed by rule.
 
-Delivery is at least once. Between the provider's word and our commit a process may die; then the mail is handed over
-again with the same key: Resend takes it for the same mail (for 24 hours; our tries end long before), an SMTP server
-does not, and the person may get it twice with the same Message-ID. The database transport is exactly once, since there
-the letter and the state commit together. Never is a mail marked as sent that nobody took.
+Delivery is at least once. Between the provider's word and our commit a process may die; then what it had on its way or
+not yet noted is handed over again with the same keys: Resend takes it for the same mails (for 24 hours; our tries end
+long before). An SMTP server does not: of the mails of that process at most two (one on its way, one being noted) may
+come twice, with the same Message-ID. The database transport is exactly once, since there the letter and the state
+commit together. Never is a mail marked as sent that nobody took.
 """
 
 import logging
 import time
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
 from email.utils import parseaddr
 from uuid import UUID
 
@@ -20,7 +24,7 @@ from apps.core import bulk, clock
 from apps.core.errors import Terminal
 from apps.core.failpoints import reach
 from apps.core.ids import uuid7_many
-from apps.core.work import STEPPED, Claim
+from apps.core.work import STEPPED, Claim, backoff
 from apps.mail import client
 from apps.mail.catalogue import template_get
 from apps.mail.domain import EVERYTHING, MessageState, SuppressedFor, SuppressionReason, address_normalise
@@ -49,7 +53,7 @@ def messages_send(claim: Claim[Message]) -> None:
     if settings.MAIL_TRANSPORT == "database":
         _keep(claim, _rendered(claim, now))
     else:
-        _hand_over(claim, _rendered(claim, now), until=until)
+        _hand_over(claim, now, until=until)
 
 
 def _screen(claim: Claim[Message], rows: list[Message]) -> list[Message]:
@@ -144,39 +148,83 @@ def _body(pk: UUID, mail: client.Outgoing) -> bytes:
     return LETTER.encrypt(orjson.dumps(whole), pk=pk)
 
 
-def _hand_over(
-    claim: Claim[Message], mails: Sequence[tuple[Message, client.Outgoing]], *, until: float
-) -> None:
-    """One connection, one mail after the other; each is noted as soon as it was taken."""
-    if not mails:
+def _hand_over(claim: Claim[Message], rows: Sequence[Message], *, until: float) -> None:
+    """Those that failed before go last: a mail that the provider cannot stomach has the others ahead of it."""
+    if not rows:
         return
+    passing = _HandOver(claim, deque(sorted(rows, key=lambda row: row.attempts)))
     try:
         with client.provider_open() as provider:
-            for number, (row, mail) in enumerate(mails):
-                if time.monotonic() > until:
-                    _wait(claim, [row for row, _ in mails[number:]], 0.0)
-                    return
-                answer = provider.send(mail)
-                reach("mail.send.taken", [row.pk])
-                if isinstance(answer, client.Away):
-                    _stop(claim, answer, [row for row, _ in mails[number:]])
-                    return
-                if isinstance(answer, Exception):
-                    claim.fail([row.pk], answer)
-                    continue
-                with claim.locked([row.pk]) as held:
-                    _sent(claim, [one.pk for one in held], [answer] * len(held))
-    except client.Away as away:
-        failure = away
-    else:
-        return
-    _stop(claim, failure, [row for row, _ in mails])
+            passing.run(provider, until=until)
+    except client.Away as failure:
+        passing.refused(failure)
+    away = passing.away
+    _wait(claim, passing.waiting, (away.after_seconds or _AWAY_SECONDS) if away else 0.0)
 
 
-def _stop(claim: Claim[Message], away: client.Away, rows: Sequence[Message]) -> None:
-    """The provider is away: the first mail's try counts, the others only wait."""
-    claim.fail([rows[0].pk], away)
-    _wait(claim, rows[1:], away.after_seconds or _AWAY_SECONDS)
+@dataclass
+class _HandOver:
+    """Several mails on their way at once. What was taken is noted while the next ones travel: as much in one commit
+    as came together, and never more in doubt than two windows.
+
+    One mail goes first, and with each that is answered one more may be on its way. So a provider that is away is asked
+    once; and one that works, but not for this mail, goes on with the others, one at a time at first.
+    """
+
+    claim: Claim[Message]
+    waiting: deque[Message]
+    window: int = 1
+    works: bool = False
+    away: client.Away | None = None
+
+    def run(self, provider: client.Provider, *, until: float) -> None:
+        flight: dict[Future[str | Exception], Message] = {}
+        taken: dict[UUID, str] = {}
+        failed: list[tuple[UUID, Exception]] = []
+        while True:
+            while self._may_go(len(flight), provider.at_once) and time.monotonic() < until:
+                for row, mail in _rendered(self.claim, [self.waiting.popleft()]):
+                    flight[provider.send(mail)] = row
+            self._note(taken, failed)
+            if not flight:
+                return
+            done, _ = wait(flight, return_when=FIRST_COMPLETED)
+            answers = [(flight.pop(one), one.result()) for one in done]
+            reach("mail.send.taken", [row.pk for row, _ in answers])
+            taken = {row.pk: answer for row, answer in answers if isinstance(answer, str)}
+            failed = [found for row, answer in answers if (found := self._judged(row, answer))]
+
+    def refused(self, failure: client.Away) -> None:
+        """There is no connection to be had: the first mail's try counts."""
+        found = self._judged(self.waiting.popleft(), failure)
+        self._note({}, [found] if found else [])
+
+    def _may_go(self, flying: int, at_once: int) -> bool:
+        return bool(self.waiting) and self.away is None and flying < min(self.window, at_once)
+
+    def _judged(self, row: Message, answer: str | Exception) -> tuple[UUID, Exception] | None:
+        """The failure of this mail, if it is one; a mail that meets a provider who is away already only waits."""
+        if not isinstance(answer, client.Away):
+            self.works, self.window = True, self.window + 1
+            return (row.pk, answer) if isinstance(answer, Exception) else None
+        if self.away is not None:
+            self.waiting.append(row)
+            return None
+        if answer.certain or not self.works:
+            self.away = answer
+        self.works, self.window = False, 1
+        # Whoever wants us to come back soon does not use up a mail's tries the sooner.
+        pause = max(answer.after_seconds or 0.0, backoff(self.claim.work, row.attempts))
+        return row.pk, client.Away(str(answer), after_seconds=pause)
+
+    def _note(self, taken: dict[UUID, str], failed: Sequence[tuple[UUID, Exception]]) -> None:
+        if taken:
+            with self.claim.locked(list(taken)) as held:
+                _sent(self.claim, [row.pk for row in held], [taken[row.pk] for row in held])
+                reach("mail.send.before_commit", taken)
+            reach("mail.send.noted", taken)
+        for pk, error in failed:
+            self.claim.fail([pk], error)
 
 
 def _wait(claim: Claim[Message], rows: Sequence[Message], seconds: float) -> None:

@@ -1,52 +1,14 @@
 """Sending through a real SMTP server: what arrives is whole, and what it refuses is sorted."""
 
-import socket
-from collections.abc import Iterator
-from email import message_from_bytes, policy
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
 
 from apps.mail.models import Message
+from tests.mail.smtp import Server
 from tests.mail.support import code_queue, deposit_queue, make_due, send_all, state_of
 
 pytestmark = pytest.mark.django_db
-
-
-class Server:
-    """Keeps what it takes; answers RCPT as it is told."""
-
-    def __init__(self) -> None:
-        self.mails: list[Any] = []
-        self.answers: dict[str, str] = {}
-
-    async def handle_RCPT(  # noqa: N802
-        self, server: Any, session: Any, envelope: Any, address: str, options: Any
-    ) -> str:
-        if address in self.answers:
-            return self.answers[address]
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
-        self.mails.append(message_from_bytes(envelope.content, policy=policy.default))
-        return "250 OK"
-
-
-@pytest.fixture
-def server(settings: Any) -> Iterator[Server]:
-    handler = Server()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    controller = Controller(handler, hostname="127.0.0.1", port=port)
-    controller.start()
-    settings.MAIL_TRANSPORT = "smtp"
-    settings.SMTP = {
-        "host": "127.0.0.1", "port": port, "username": "", "password": "", "use_tls": False, "use_ssl": False,
-    }  # fmt: skip
-    yield handler
-    controller.stop()
 
 
 def test_a_mail_arrives_in_both_forms_with_its_headers(server: Server) -> None:
