@@ -297,7 +297,10 @@ def _guarded(claim: Claim[T], run: Callable[[], None]) -> None:
 
 
 def _fail(claim: Claim[T], error: Exception) -> None:
-    """Record the failure: later with backoff, or buried. Messages are ours or a type's name, never a secret."""
+    """Record the failure: later with backoff, or buried.
+
+    Messages are ours, or what a library says of its own; PostgreSQL's come without the row (`core.postgresql`).
+    """
     work = claim.work
     message = str(error) if isinstance(error, Retryable | Terminal) else f"{type(error).__name__}: {error}"
     level = logging.INFO if isinstance(error, Retryable) else logging.ERROR

@@ -125,6 +125,8 @@ def logging(*, level: str, json: bool) -> dict[str, Any]:
             # At DEBUG these repeat the whole context of a template, and every line of an SMTP or HTTP conversation.
             "django.template": {"level": "INFO"},
             "urllib3": {"level": "INFO"},
+            # Two lines per try to sign in, below that.
+            "axes": {"level": "WARNING"},
             # A line per tick would bury everything else.
             "celery.beat": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},

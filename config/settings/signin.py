@@ -107,3 +107,4 @@ AXES_VERBOSE = False
 AXES_USERNAME_CALLABLE = "apps.accounts.signin.lockout.username"
 AXES_CLIENT_IP_CALLABLE = "apps.accounts.signin.lockout.address"
 AXES_LOCKOUT_CALLABLE = "apps.accounts.signin.lockout.answer"
+AXES_CLIENT_STR_CALLABLE = "apps.accounts.signin.lockout.client"

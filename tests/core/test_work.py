@@ -1,5 +1,6 @@
 """The work-item engine against a real PostgreSQL: claim, lease, attempts, backoff, poison, dead letters."""
 
+import logging
 import threading
 import uuid
 from collections.abc import Callable
@@ -10,12 +11,16 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
+from apps.accounts.models import User
 from apps.core import bulk, clock, work
 from apps.core.errors import Retryable, Terminal
 from apps.core.models import WorkProbe
 from apps.core.work import Claim, Work
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+# Not written where it is used: a traceback shows the line.
+EMAIL = "ann.person@example.org"
 
 
 def close(rows: list[WorkProbe]) -> None:
@@ -204,6 +209,30 @@ def test_a_row_that_was_moved_on_between_claim_and_lock_is_left_alone() -> None:
 
     found = list(WorkProbe.objects.order_by("pk").values_list("state", "passes", "lease_token"))
     assert found == [("closed", 1, None), ("cancelled", 0, None), ("closed", 1, None)]
+
+
+def test_a_violated_constraint_leaves_no_personal_data_on_the_row_or_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (pk, other) = make(2)
+    User.objects.create(email=EMAIL)
+
+    def twice(rows: list[WorkProbe]) -> None:
+        if pk in {row.pk for row in rows}:
+            User.objects.create(email=EMAIL)
+        close(rows)
+
+    with caplog.at_level(logging.DEBUG):
+        work.drain(kind(twice))
+
+    said = WorkProbe.objects.get(pk=pk).last_error
+    assert said.startswith("IntegrityError: duplicate key value violates unique constraint ")
+    assert said.endswith(" (SQLSTATE 23505)")
+    assert WorkProbe.objects.get(pk=other).state == "closed"
+    formatter = logging.Formatter()
+    written = "\n".join(f"{formatter.format(record)} {record.__dict__}" for record in caplog.records)
+    assert written.count("SQLSTATE 23505") > 2
+    assert "ann.person" not in written
 
 
 def test_terminal_failure_buries_at_once() -> None:

@@ -6,8 +6,10 @@ from time import monotonic
 from typing import Any
 
 from django.db.backends.postgresql.base import ServerSideCursor
+from django.db.utils import DatabaseErrorWrapper
+from django.utils.functional import cached_property
 from django_prometheus.db.backends.postgresql import base
-from psycopg import adapters
+from psycopg import Error, adapters
 from psycopg.postgres import types
 from psycopg.pq import Format, TransactionStatus
 
@@ -15,6 +17,28 @@ from apps.core import clock
 
 # psycopg's own loader of instants, in C where it has one. It reads them in the session's zone.
 _INSTANTS = adapters.get_loader(types["timestamptz"].oid, Format.TEXT)
+
+
+# A value that cannot be read stands in the message itself (SQLSTATE class 22).
+_DATA_EXCEPTION = "22"
+
+
+class QuietErrorWrapper(DatabaseErrorWrapper):
+    """Django's errors, of which the text holds no row.
+
+    PostgreSQL's DETAIL shows the values that violated a constraint, CONTEXT and LINE the statement with what was in it;
+    as text they would go to logs, error reports and work items. What is left is the message (with the constraint's
+    name) and the SQLSTATE; code that needs more has `error.__cause__.diag`.
+    """
+
+    def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
+        if isinstance(exc_value, Error) and exc_value.diag.message_primary and exc_value.sqlstate:
+            state = exc_value.sqlstate
+            message = (
+                "data exception" if state.startswith(_DATA_EXCEPTION) else exc_value.diag.message_primary
+            )
+            exc_value.args = (f"{message} (SQLSTATE {state})",)
+        super().__exit__(exc_type, exc_value, traceback)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
@@ -30,6 +54,10 @@ class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
     Instants are read by psycopg's own loader: Django's is written in Python, a microsecond for each one read, only to
     name a zone that the session has already. Everything here is in UTC.
     """
+
+    @cached_property
+    def wrap_database_errors(self) -> QuietErrorWrapper:
+        return QuietErrorWrapper(self)
 
     def get_new_connection(self, conn_params: dict[str, Any]) -> Any:
         link = super().get_new_connection(conn_params)

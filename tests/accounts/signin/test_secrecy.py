@@ -9,6 +9,7 @@ import pytest
 from axes.models import AccessAttempt
 from django.contrib.sessions.models import Session as DjangoSession
 from django.db import connection
+from django.test import Client
 
 from apps.accounts.signin.api.urls import urlpatterns
 from apps.accounts.signin.counts import MARKS
@@ -52,6 +53,34 @@ def test_no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
     assert len(caplog.records) > 20
     assert [secret for secret in secrets if secret and secret in written] == []
+
+
+@pytest.mark.parametrize("way", ["api", "admin"])
+def test_a_failed_sign_in_is_logged_without_password_email_or_address(
+    caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    Person().sign_up()
+    wrong = Person("203.0.113.9")
+    browser = Client(REMOTE_ADDR="203.0.113.9", HTTP_USER_AGENT="agent")
+    caplog.clear()
+
+    with caplog.at_level(logging.INFO):
+        for _ in range(6):
+            if way == "api":
+                status = wrong.sign_in(password=OTHER).status_code
+            else:
+                status = browser.post("/admin/login/", {"username": EMAIL, "password": OTHER}).status_code
+    assert status == 429
+
+    formatter = logging.Formatter()
+    written = "\n".join(f"{formatter.format(record)} {record.__dict__}" for record in caplog.records)
+    assert "Locking out" in written
+    assert [found for found in (PASSWORD, OTHER, EMAIL, EMAIL.upper()) if found in written] == []
+    of_axes = [record for record in caplog.records if record.name.startswith("axes")]
+    assert "203.0.113.9" not in " ".join(f"{record.getMessage()}" for record in of_axes)
+    assert {record.levelno for record in of_axes} == {logging.WARNING}
+    # Nor in what axes writes down of the form.
+    assert OTHER not in str(list(AccessAttempt.objects.values()))
 
 
 def paths() -> list[tuple[str, str, str]]:
