@@ -2,6 +2,7 @@
 
 from apps.core import work
 from apps.mail import kinds
+from apps.mail.forgetting import mail_forget
 from apps.mail.sending import secrets_blank
 from workers.task import task
 
@@ -21,3 +22,9 @@ def mail_send_bulk() -> None:
 @task("mail.blank", queue="mail")
 def mail_blank() -> None:
     secrets_blank()
+
+
+@task("mail.forget", queue="mail")
+def mail_forgotten() -> None:
+    """What is older than it is kept, a limited number of rows at a time."""
+    mail_forget()

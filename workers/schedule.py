@@ -19,6 +19,7 @@ _EVERY: dict[str, timedelta] = {
     "deposits.monitor": timedelta(seconds=5),
     # Codes that were never sent do not lie there past their time.
     "mail.blank": timedelta(minutes=1),
+    "mail.forget": timedelta(minutes=10),
     # What happened is told within about a second of its commit.
     "notifications.read": timedelta(seconds=1),
     # Once a day for everybody: asked often, so that a kill or an outage costs minutes and not the day.

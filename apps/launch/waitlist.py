@@ -220,7 +220,9 @@ def _queue_lock() -> None:
 
 
 def waitlist_purge(*, limit: int = 5_000) -> int:
-    """Forget e-mails that nobody proved within `UNPROVEN_KEPT`; returns how many."""
+    """Forget e-mails that nobody proved within `UNPROVEN_KEPT`, and codes that are over; how many e-mails."""
+    over = WaitlistEntry.objects.filter(code_expires_at__lte=clock.now()).exclude(code_hash="")
+    over.filter(pk__in=over.values("pk")[:limit]).update(code_hash="")
     old = WaitlistEntry.objects.filter(
         state=EntryState.UNPROVEN, created_at__lt=clock.now() - UNPROVEN_KEPT
     ).values("pk")[:limit]

@@ -29,7 +29,8 @@ _WAITING = [MessageState.QUEUED.value, MessageState.QUEUED_BULK.value]
 class Message(WorkItem):
     """One mail to one address: queued in the transaction of what it tells of, sent by a worker.
 
-    `key` is event:person:template: the same mail is queued once, however often its cause is read.
+    `key` is event:person:template: the same mail is queued once, however often its cause is read. After
+    `MAIL_KEPT_DAYS` the address and the context are forgotten, and empty (`forgetting`).
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -76,6 +77,14 @@ class Message(WorkItem):
             ),
             models.Index(
                 fields=["expires_at"], condition=Q(secret__isnull=False), name="mail_message_to_blank"
+            ),
+            models.Index(
+                fields=["created_at"],
+                condition=Q(state__in=["sent", "suppressed"]) & ~Q(to=""),
+                name="mail_message_to_forget",
+            ),
+            models.Index(
+                fields=["buried_at"], condition=Q(buried_at__isnull=False), name="mail_message_dead"
             ),
             models.Index(Lower("to"), F("created_at").desc(), name="mail_message_to"),
             models.Index(fields=["template", "-created_at"], name="mail_message_template"),
@@ -174,6 +183,7 @@ class ProviderEvent(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["provider", "external_id"], name="mail_providerevent_once")
         ]
+        indexes = [models.Index(fields=["received_at"], name="mail_providerevent_received")]
 
     def __str__(self) -> str:
         return f"{self.provider} {self.kind} {self.external_id}"

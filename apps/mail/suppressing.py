@@ -39,7 +39,8 @@ def provider_news_take(news: ProviderNews) -> bool:
     ours changes nothing: another platform may share the provider's account.
     """
     message = Message.objects.filter(provider_id=news.provider_id).first() if news.provider_id else None
-    address = address_normalise(message.to if message else news.address)[:254]
+    # The message's own address, unless it is forgotten.
+    address = address_normalise((message.to if message else "") or news.address)[:254]
     event = ProviderEvent(
         pk=uuid7(),
         provider=news.provider,

@@ -20,16 +20,16 @@ def unsubscribe_url(message_id: uuid.UUID) -> str:
 
 
 def unsubscribe_token(message_id: uuid.UUID) -> str:
-    """Valid for ever: RFC 8058 wants links of old mails to work. `SECRET_KEY_FALLBACKS` outlive a rotation."""
+    """Valid as long as the address is kept (`MAIL_KEPT_DAYS`). `SECRET_KEY_FALLBACKS` outlive a rotation."""
     name = base64.urlsafe_b64encode(message_id.bytes).decode().rstrip("=")
     return Signer(salt=_SALT).sign(name)
 
 
 def message_of_token(token: str) -> Message | None:
-    """The message whose link this is; None for anything that we did not sign."""
+    """The message whose link this is; None for what we did not sign, or whose address is forgotten."""
     try:
         name = Signer(salt=_SALT).unsign(token)
         pk = uuid.UUID(bytes=base64.urlsafe_b64decode(name + "=="))
     except (BadSignature, ValueError):
         return None
-    return Message.objects.filter(pk=pk, essential=False).first()
+    return Message.objects.filter(pk=pk, essential=False).exclude(to="").first()

@@ -158,6 +158,8 @@ STREAM_PATIENCE_SECONDS = 20.0
 PLATFORM_NAME = env.text("PLATFORM_NAME", default="Tranche")
 # Mails that leave in a second, over all workers; 0: as many as can. What the provider refuses anyway is tried again.
 MAIL_PER_SECOND = env.integer("MAIL_PER_SECOND", default=0)
+# How long addresses, contents and providers' words of mails are kept (apps.mail.forgetting).
+MAIL_KEPT_DAYS = common.mail_kept_days()
 RESEND_API_KEY = env.text("RESEND_API_KEY", default="")
 RESEND_API_URL = env.text("RESEND_API_URL", default="https://api.resend.com/")
 # The first signs new webhooks, the others those that are still on their way during a rotation.

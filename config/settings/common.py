@@ -52,6 +52,14 @@ def mail_transport(*, default: str | None = None) -> str:
     return name
 
 
+def mail_kept_days() -> int:
+    """Below a month links to unsubscribe would end while people still read the mail."""
+    days = env.integer("MAIL_KEPT_DAYS", default=90)
+    if days < 30:
+        raise ImproperlyConfigured("MAIL_KEPT_DAYS is at least 30.")
+    return days
+
+
 def smtp(url: str) -> dict[str, Any]:
     """Arguments of Django's SMTP backend from `smtp://`, `smtp+tls://` (STARTTLS) or `smtps://user:password@host:port`.
 

@@ -214,6 +214,18 @@ def test_unproven_emails_are_forgotten_after_a_week(
     assert emails == {"stays@example.org", "young@example.org"}
 
 
+def test_codes_that_are_over_are_forgotten_and_fresh_ones_work(
+    client: ApiClient, time_travel: Callable[..., int]
+) -> None:
+    entry_join(email="old@example.org")
+    time_travel(seconds=601)
+    entry_join(email="young@example.org")
+    assert waitlist_purge() == 0
+    hashes = dict(WaitlistEntry.objects.values_list("email", "code_hash"))
+    assert hashes["old@example.org"] == ""
+    assert hashes["young@example.org"] != ""
+
+
 @pytest.mark.django_db(transaction=True)
 def test_friends_who_prove_at_once_each_count_once_and_nobody_deadlocks() -> None:
     go(State.PRE_LAUNCH)

@@ -110,12 +110,13 @@ def refusal(verdict: Verdict) -> ProblemError:
     return ProblemError("throttled", detail, headers={"Retry-After": str(verdict.reset_seconds)})
 
 
-def rate_windows_purge() -> int:
-    """Delete what nobody has added to for an hour, longer than any window; returns how many rows."""
+def rate_windows_purge(*, limit: int = 50_000) -> int:
+    """Delete what nobody has added to for an hour, longer than any window; up to `limit` rows, returns how many."""
     with connection.cursor() as cursor:
         cursor.execute(
             "DELETE FROM core_ratewindow WHERE key IN (SELECT key FROM core_ratewindow"
-            " WHERE hits[1] < clock_timestamp() - interval '1 hour' FOR UPDATE SKIP LOCKED)"
+            " WHERE hits[1] < clock_timestamp() - interval '1 hour' LIMIT %s FOR UPDATE SKIP LOCKED)",
+            [limit],
         )
         return int(cursor.rowcount)
 
