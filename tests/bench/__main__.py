@@ -63,6 +63,7 @@ def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], li
         mail,
         mainjob,
         scan,
+        signin,
         stream,
         tokens,
         withdrawals,
@@ -114,6 +115,7 @@ def _benchmarks(stack: Stack, *, quick: bool) -> list[tuple[str, Callable[[], li
             ),
         )
     )
+    found.append(("sign-in", lambda: signin.run(stack, each=3 if quick else 40, runs=runs)))
     found.append(
         (
             "stream",
