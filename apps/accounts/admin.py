@@ -4,6 +4,7 @@ from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminPasswordChangeForm, UserChangeForm
 from django.db import transaction
@@ -18,6 +19,7 @@ from apps.accounts.audit import admin as audit_admin  # noqa: F401 — registers
 from apps.accounts.me.models import DataExport
 from apps.accounts.models import ApiKey, Session, User
 from apps.accounts.roles import STAFF_ROLES, Role, role_grant, role_revoke
+from apps.accounts.signin.services import admin_password_changed
 from apps.accounts.tokens.models import EndReason
 from apps.accounts.tokens.services import session_revoke
 from apps.core import clock
@@ -101,7 +103,12 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
         form_url: str = "",
     ) -> HttpResponse:
         with transaction.atomic():
-            return super().user_change_password(request, id, form_url)
+            before = self.get_object(request, unquote(id))
+            answer = super().user_change_password(request, id, form_url)
+            now = self.get_object(request, unquote(id))
+            if before is not None and now is not None and now.password != before.password:
+                admin_password_changed(user_id=now.pk, request=request)
+            return answer
 
     @admin.action(description="Give the role", permissions=["grant"])
     def give_role(self, request: HttpRequest, queryset: QuerySet[User]) -> None:

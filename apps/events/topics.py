@@ -47,6 +47,7 @@ PERSON_TOPICS: Mapping[str, str] = {
     "person.factor_added": "a second factor was added; `factor` says which",
     "person.factor_removed": "a second factor was removed; `factor` says which",
     "person.recovery_codes_made": "new recovery codes were made, and the old ones ended",
+    "person.recovery_code_used": "a recovery code was used up; `codes_left` says how many there still are",
     "person.provider_connected": "an identity provider was connected",
     "person.provider_removed": "an identity provider was removed",
     "person.closed": "your account was closed",

@@ -73,6 +73,7 @@ _ALL = (
     ),
     Template("factor_added", "A second factor was added", sample={"factor": "passkey", **_FROM_WHERE}),
     Template("factor_removed", "A second factor was removed", sample={"factor": "totp", **_FROM_WHERE}),
+    Template("recovery_code_used", "A recovery code was used", sample={"codes_left": 9, **_FROM_WHERE}),
     Template("recovery_codes_made", "New recovery codes were made", sample=_FROM_WHERE),
     Template(
         "provider_connected", "A Google account was connected", sample={"provider": "Google", **_FROM_WHERE}

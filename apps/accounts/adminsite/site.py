@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.db import transaction
 from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
@@ -58,6 +59,20 @@ class Site(UnfoldAdminSite):  # type: ignore[misc]
             extra_context=context, authentication_form=self.login_form, next_page=reverse("admin:index")
         )
         return view(request)
+
+    def password_change(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponseBase:
+        """One's own; like every change of a password it is told and written down."""
+        with transaction.atomic():
+            before = request.user.password
+            answer: HttpResponseBase = super().password_change(request, extra_context)
+            if request.user.password != before:
+                # Imported here: the site is made before the models are there.
+                from apps.accounts.signin.services import admin_password_changed
+
+                admin_password_changed(user_id=request.user.pk, request=request)
+            return answer
 
     def second_factor(self, request: HttpRequest) -> HttpResponseBase:
         return signing_in.CodeView.as_view(extra_context=self.each_context(request))(request)

@@ -43,6 +43,11 @@ def request_known(request: HttpRequest) -> Iterator[None]:
         _request.reset(token)
 
 
+def request_current() -> HttpRequest | None:
+    """The request that is being answered, if one is."""
+    return _request.get()
+
+
 def origin_read(request: Any = None) -> Origin:
     """Of `request` (Django's or DRF's), else of the one that is being answered, else nothing."""
     request = request if request is not None else _request.get()

@@ -17,10 +17,8 @@ from apps.accounts import signup_gate
 from apps.accounts.models import User
 from apps.accounts.signin import secrets, stepup
 from apps.accounts.signin.client import ProviderSession
-from apps.core import clock
+from apps.accounts.signin.notices import mail_queue, notice
 from apps.core.api.client_address import client_address
-from apps.core.ids import uuid7
-from apps.mail.services import message_queue
 
 # Template of `apps.mail` for each of allauth's, and what of its context goes into the message.
 _MAILS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -97,21 +95,6 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         """Queue allauth's mail as one of ours, in the request's transaction. Codes are in no log and no task."""
         template, fixed = _MAILS[template_prefix]
         mail_queue(template, to=email, context={**_context(template, context, self.request), **fixed})
-
-
-def mail_queue(template: str, *, to: str, context: dict[str, Any]) -> None:
-    """One message per call: each is a fact of its own, so that no two have the same key."""
-    message_queue(to=to, template=template, context=context, key=f"{uuid7()}:{template}", essential=True)
-
-
-def notice(request: HttpRequest) -> dict[str, Any]:
-    """What a person is told of a change to their account: when, from where, with what."""
-    adapter = AccountAdapter()
-    return {
-        "address": adapter.get_client_ip(request),
-        "device": adapter.get_http_user_agent(request)[:200],
-        "at": f"{clock.now():%-d %B %Y, %H:%M} UTC",
-    }
 
 
 def _context(template: str, given: dict[str, Any], request: HttpRequest) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.db import transaction
 
+from apps.accounts.audit.origin import request_current
 from apps.accounts.models import User
 from apps.accounts.second_factor import Offer
 from apps.accounts.signin.factor import has_factor, totp_spend
-from apps.accounts.signin.facts import fact
+from apps.accounts.signin.facts import fact, factor_values, noted, recovery_values
+from apps.accounts.signin.notices import mail_queue, notice
 from apps.core.qr import qr_svg
 
 
@@ -36,5 +38,7 @@ class AllauthEnrolment:
             # Codes of a factor that is gone open nothing any more.
             Authenticator.objects.filter(user_id=user_id, type=Authenticator.Type.RECOVERY_CODES).delete()
             codes = RecoveryCodes.activate(user).get_unused_codes()
-            fact("person.factor_added", user_id, factor="totp")
+            fact("person.factor_added", user_id, after=factor_values(row), factor="totp")
+            noted("person.recovery_codes_made", user_id, before=None, after=recovery_values(user_id))
+            mail_queue("factor_added", to=user.email, context={**notice(request_current()), "factor": "totp"})
         return list(codes)

@@ -14,8 +14,12 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.utils.crypto import constant_time_compare
 
+from apps.accounts.audit.origin import request_current
+from apps.accounts.models import User
 from apps.accounts.signin import secrets
 from apps.accounts.signin.counts import MARKS
+from apps.accounts.signin.facts import fact, recovery_values
+from apps.accounts.signin.notices import mail_queue, notice
 
 # What a person must show once they have it. Recovery codes alone are none: they only stand in.
 FACTORS = (Authenticator.Type.TOTP, Authenticator.Type.WEBAUTHN)
@@ -41,9 +45,26 @@ def code_spend(*, user_id: UUID, code: str) -> Authenticator | None:
         else:
             right = bool(authenticator.wrap().validate_code(text))
         if right:
+            if authenticator.type == Authenticator.Type.RECOVERY_CODES:
+                _recovery_told(user_id)
             found: Authenticator = authenticator
             return found
     return None
+
+
+def _recovery_told(user_id: UUID) -> None:
+    """A recovery code was used up: whoever finds the sheet of paper must not stay unseen."""
+    after = recovery_values(user_id) or {"codes_left": 0}
+    left = after["codes_left"]
+    fact(
+        "person.recovery_code_used",
+        user_id,
+        before={"codes_left": left + 1},
+        after=after,
+        codes_left=left,
+    )
+    email = User.objects.values_list("email", flat=True).get(pk=user_id)
+    mail_queue("recovery_code_used", to=email, context={**notice(request_current()), "codes_left": left})
 
 
 def totp_spend(authenticator: Authenticator, code: str) -> bool:

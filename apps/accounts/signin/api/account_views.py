@@ -27,12 +27,12 @@ from rest_framework.response import Response
 
 from apps.accounts.models import User
 from apps.accounts.signin import factor, google
-from apps.accounts.signin.adapter import mail_queue, notice
 from apps.accounts.signin.api import serializers as s
 from apps.accounts.signin.api.bridge import PersonView
 from apps.accounts.signin.api.flows import StepUpFactor, StepUpGoogle
 from apps.accounts.signin.api.schema import steps
-from apps.accounts.signin.facts import fact
+from apps.accounts.signin.facts import fact, factor_values, noted, recovery_values
+from apps.accounts.signin.notices import mail_queue, notice
 from apps.core.api.problems import ProblemError
 from apps.core.errors import Conflict, NotFound
 from apps.core.qr import qr_svg
@@ -264,7 +264,7 @@ class TotpConfirmView(PersonView):
             # The code that confirms is used up like any other.
             factor.totp_spend(row, values["code"])
             codes.extend(_codes_show(self.user_id))
-            fact("person.factor_added", self.user_id, factor="totp")
+            fact("person.factor_added", self.user_id, after=factor_values(row), factor="totp")
             mail_queue("factor_added", to=inside.user.email, context={**notice(inside), "factor": "totp"})  # type: ignore[union-attr]
 
         self.ask(ManageTOTPView, data=values, after=after)
@@ -297,8 +297,15 @@ class RecoveryCodesView(PersonView):
         if not factor.has_factor(self.user_id):
             raise Conflict("no_second_factor", "Recovery codes stand in for a second factor: add one first.")
 
+        before = recovery_values(self.user_id)
+
         def after(inside: HttpRequest) -> None:
-            fact("person.recovery_codes_made", self.user_id)
+            fact(
+                "person.recovery_codes_made",
+                self.user_id,
+                before=before,
+                after=recovery_values(self.user_id),
+            )
             mail_queue("recovery_codes_made", to=inside.user.email, context=notice(inside))  # type: ignore[union-attr]
 
         said = self.ask(ManageRecoveryCodesView, data={}, after=after)
@@ -311,6 +318,8 @@ def _codes_show(user_id: UUID) -> list[str]:
     if row is None or row.wrap().did_view:
         return []
     row.wrap().mark_as_viewed()
+    # Made with the first factor, of which there is an event and a mail.
+    noted("person.recovery_codes_made", user_id, before=None, after=recovery_values(user_id))
     return list(row.wrap().get_unused_codes())
 
 
@@ -374,8 +383,13 @@ class PasskeyView(PersonView):
         """Wants a step-up."""
         values = self.read(request, s.PasskeyRenameSerializer)
         row = self._mine(passkey_id)
-        self.ask(ManageWebAuthnView, "PUT", data={"id": row.pk, **values})
-        row.refresh_from_db()
+        before = factor_values(row)
+
+        def after(_: HttpRequest) -> None:
+            row.refresh_from_db()
+            noted("person.passkey_renamed", self.user_id, before=before, after=factor_values(row))
+
+        self.ask(ManageWebAuthnView, "PUT", data={"id": row.pk, **values}, after=after)
         return Response(_passkey(row))
 
     @extend_schema(operation_id="auth_passkeys_remove", summary="Remove a passkey", responses={204: None})
