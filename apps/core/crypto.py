@@ -39,7 +39,8 @@ def decrypt(ciphertext: bytes, *, keys: Mapping[str, bytes], place: str) -> byte
     nonce, body = data[end : end + _NONCE_BYTES], data[end + _NONCE_BYTES :]
     try:
         return AESGCM(key).decrypt(nonce, body, data[:end] + place.encode())
-    except InvalidTag as error:
+    # ValueError: too short to hold a nonce.
+    except (InvalidTag, ValueError) as error:
         raise DecryptionError("wrong key, wrong place, or altered") from error
 
 

@@ -19,6 +19,10 @@ from apps.core.failpoints import reach
 BATCH = 500
 
 
+# Before the first key of each type.
+_BEFORE: dict[str, Any] = {"uuid": UUID(int=0), "bigint": 0, "text": ""}
+
+
 @dataclass(frozen=True)
 class EncryptedColumn:
     """A bytea column of a table with a UUID `id`; `keyring` names the setting that holds its keys."""
@@ -26,9 +30,26 @@ class EncryptedColumn:
     table: str
     column: str
     keyring: str = "ENCRYPTION_KEYS"
+    key: str = "id"
+    key_type: str = "uuid"
 
     def __str__(self) -> str:
         return f"{self.table}.{self.column}"
+
+    @property
+    def read(self) -> sql.Composable:
+        """The ciphertext of a row as bytea; NULL for what is none."""
+        return sql.Identifier("t", self.column)
+
+    @property
+    def held(self) -> sql.Composable:
+        """Whether a row holds anything."""
+        return sql.SQL("t.{column} IS NOT NULL").format(column=sql.Identifier(self.column))
+
+    @property
+    def written(self) -> sql.Composable:
+        """What the column becomes for the ciphertext `new.made`."""
+        return sql.SQL("new.made")
 
     @property
     def keys(self) -> dict[str, bytes]:
@@ -39,6 +60,10 @@ class EncryptedColumn:
     def place(self, pk: UUID) -> str:
         return f"{self.table}.{self.column}.{pk}"
 
+    def named(self, pk: Any) -> str:
+        """The row, for people; no secret."""
+        return f"{self}.{pk}"
+
     def encrypt(self, plaintext: bytes, *, pk: UUID) -> bytes:
         """What to store in the row `pk`. Raises `DecryptionError` in a process without the keys."""
         return encrypt(plaintext, keys=self.keys, place=self.place(pk))
@@ -48,6 +73,53 @@ class EncryptedColumn:
         return decrypt(ciphertext, keys=self.keys, place=self.place(pk))
 
 
+@dataclass(frozen=True)
+class SealedText(EncryptedColumn):
+    """Base64 in a package's own table, bound to the column only: the row is not there yet when it is encrypted.
+
+    `member` is the one of a JSON object that holds it, else the whole text is it.
+    """
+
+    member: str = ""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}.{self.member}" if self.member else super().__str__()
+
+    @property
+    def read(self) -> sql.Composable:
+        text = sql.SQL("(t.{column} ->> {member})" if self.member else "t.{column}").format(
+            column=sql.Identifier(self.column), member=sql.Literal(self.member)
+        )
+        base64 = "'^([A-Za-z0-9+/]{{4}})*([A-Za-z0-9+/]{{2}}==|[A-Za-z0-9+/]{{3}}=)?$'"
+        return sql.SQL(f"CASE WHEN {{text}} ~ {base64} THEN decode({{text}}, 'base64') END").format(text=text)
+
+    @property
+    def held(self) -> sql.Composable:
+        if not self.member:
+            return super().held
+        return sql.SQL("t.{column} ->> {member} IS NOT NULL").format(
+            column=sql.Identifier(self.column), member=sql.Literal(self.member)
+        )
+
+    @property
+    def written(self) -> sql.Composable:
+        # PostgreSQL breaks base64 into lines; nobody else here does.
+        text = "translate(encode(new.made, 'base64'), E'\\n', '')"
+        if not self.member:
+            return sql.SQL(text)
+        return sql.SQL("jsonb_set(t.{column}, {path}, to_jsonb(" + text + "))").format(
+            column=sql.Identifier(self.column), path=sql.Literal([self.member])
+        )
+
+    def place(self, pk: Any) -> str:
+        del pk
+        return f"{self.table}.{self.column}"
+
+    def named(self, pk: Any) -> str:
+        # The key of a session may be a credential.
+        return super().named(pk) if self.key_type == "bigint" else str(self)
+
+
 _columns: dict[str, EncryptedColumn] = {}
 
 
@@ -55,6 +127,13 @@ def encrypted_column(table: str, column: str, *, keyring: str = "ENCRYPTION_KEYS
     """Declare an encrypted column; the line stands beside the model, so that every process knows it."""
     made = EncryptedColumn(table, column, keyring)
     return _columns.setdefault(str(made), made)
+
+
+def sealed_text(table: str, column: str, *, key: str, key_type: str, member: str = "") -> SealedText:
+    """Declare a text or JSON column of a package's table; `key` is its primary key of `key_type`."""
+    made = SealedText(table, column, member=member, key=key, key_type=key_type)
+    _columns[str(made)] = made
+    return made
 
 
 def columns() -> list[EncryptedColumn]:
@@ -103,26 +182,27 @@ def keys_rotate(*, batch: int = BATCH) -> Iterator[Rotated]:
     for column in columns():
         if not column.keys:
             continue
-        done, after = Rotated(column, 0, []), UUID(int=0)
+        done, after = Rotated(column, 0, []), _BEFORE[column.key_type]
         while (last := _rotate_batch(column, after=after, batch=batch, done=done)) is not None:
             after = last
         yield done
 
 
-def _rotate_batch(column: EncryptedColumn, *, after: UUID, batch: int, done: Rotated) -> UUID | None:
-    """One transaction; answers the last id looked at, or None when there was nothing left to look at."""
+def _rotate_batch(column: EncryptedColumn, *, after: Any, batch: int, done: Rotated) -> Any:
+    """One transaction; answers the last key looked at, or None when there was nothing left to look at."""
     first = header(next(iter(column.keys)))
     with transaction.atomic(), connection.cursor() as cursor:
         # The key id is looked at again after the wait for a lock: what a writer has just encrypted is left alone.
         cursor.execute(
             _sql(
-                "SELECT id, {column} FROM {table} WHERE id > %s AND {column} IS NOT NULL"
-                " AND substring({column} FROM 1 FOR %s) <> %s ORDER BY id LIMIT %s FOR NO KEY UPDATE",
+                "SELECT {key}, {read} FROM {table} AS t WHERE {key} > %s AND {held}"
+                " AND substring({read} FROM 1 FOR %s) IS DISTINCT FROM %s ORDER BY {key} LIMIT %s"
+                " FOR NO KEY UPDATE",
                 column,
             ),
             [after, len(first), first, batch],
         )
-        found: list[tuple[UUID, bytes]] = [(pk, bytes(ciphertext)) for pk, ciphertext in cursor.fetchall()]
+        found: list[tuple[Any, bytes]] = [(pk, bytes(text or b"")) for pk, text in cursor.fetchall()]
         if not found:
             return None
         fresh = {}
@@ -130,13 +210,14 @@ def _rotate_batch(column: EncryptedColumn, *, after: UUID, batch: int, done: Rot
             try:
                 fresh[pk] = (ciphertext, column.encrypt(column.decrypt(ciphertext, pk=pk), pk=pk))
             except DecryptionError as error:
-                done.refused.append(f"{column.place(pk)}: {error}")
+                done.refused.append(f"{column.named(pk)}: {error}")
         reach("core.keys.rotate.before_update")
         # Compare and swap: only the bytes that were decrypted are replaced, whatever the lock was worth.
         cursor.execute(
             _sql(
-                "UPDATE {table} AS t SET {column} = new.made FROM unnest(%s::uuid[], %s::bytea[], %s::bytea[])"
-                " AS new (id, was, made) WHERE t.id = new.id AND t.{column} = new.was",
+                "UPDATE {table} AS t SET {column} = {written}"
+                " FROM unnest(%s::{type}[], %s::bytea[], %s::bytea[]) AS new (pk, was, made)"
+                " WHERE t.{key} = new.pk AND {read} = new.was",
                 column,
             ),
             [list(fresh), [was for was, _ in fresh.values()], [made for _, made in fresh.values()]],
@@ -151,9 +232,9 @@ def _rotate_batch(column: EncryptedColumn, *, after: UUID, batch: int, done: Rot
 def _count(column: EncryptedColumn) -> dict[str, int]:
     # The layout is in apps.core.crypto: version 1, length of the key id, key id.
     statement = _sql(
-        "SELECT CASE WHEN length({column}) < 3 THEN NULL WHEN get_byte({column}, 0) <> 1 THEN NULL"
-        " ELSE substring({column} FROM 3 FOR get_byte({column}, 1)) END AS key_id, count(*)"
-        " FROM {table} WHERE {column} IS NOT NULL GROUP BY 1 ORDER BY 1",
+        "SELECT CASE WHEN coalesce(length(made), 0) < 3 THEN NULL WHEN get_byte(made, 0) <> 1 THEN NULL"
+        " ELSE substring(made FROM 3 FOR get_byte(made, 1)) END AS key_id, count(*)"
+        " FROM (SELECT {read} AS made FROM {table} AS t WHERE {held}) AS held GROUP BY 1 ORDER BY 1",
         column,
     )
     with connection.cursor() as cursor:
@@ -165,5 +246,13 @@ def _count(column: EncryptedColumn) -> dict[str, int]:
 
 
 def _sql(template: Any, column: EncryptedColumn) -> sql.Composed:
-    names = {"table": sql.Identifier(column.table), "column": sql.Identifier(column.column)}
+    names = {
+        "table": sql.Identifier(column.table),
+        "column": sql.Identifier(column.column),
+        "key": sql.Identifier(column.key),
+        "type": sql.SQL(column.key_type),  # type: ignore[arg-type]
+        "read": column.read,
+        "written": column.written,
+        "held": column.held,
+    }
     return sql.SQL(template).format(**names)
