@@ -4,16 +4,33 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from uuid import uuid4
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.accounts.signin.support import AUTH
+from tests.core.api.support import ApiClient
+
 CLIENT_ID = "frontend.apps.example"
+_proofs: dict[str, str] = {}
+
+
+def nonce_asked() -> str:
+    """As the frontend asks the platform for one; it keeps the proof."""
+    said = ApiClient().get(f"{AUTH}sign-in/google").json()
+    _proofs[said["nonce"]] = said["proof"]
+    return str(said["nonce"])
+
+
+def proof_kept(token: str) -> str:
+    """The proof of the token's nonce; any text for a token with none."""
+    with suppress(jwt.PyJWTError):
+        return _proofs.get(jwt.decode(token, options={"verify_signature": False}).get("nonce"), "none")
+    return "none"
 
 
 @dataclass
@@ -47,7 +64,7 @@ class Provider:
             "name": "Ann",
             "iat": now,
             "exp": now + 3_600,
-            "nonce": uuid4().hex,
+            "nonce": nonce_asked(),
             **claims,
         }
         payload = {name: value for name, value in payload.items() if value is not None}

@@ -13,7 +13,13 @@ from django.test import override_settings
 
 from apps.accounts import signup_gate
 from apps.accounts.models import User
-from tests.accounts.signin.provider import CLIENT_ID, Provider, provider_running
+from tests.accounts.signin.provider import (
+    CLIENT_ID,
+    Provider,
+    nonce_asked,
+    proof_kept,
+    provider_running,
+)
 from tests.accounts.signin.support import EMAIL, OTHER, PASSWORD, Person, code_sent, incomplete, mails
 from tests.accounts.signin.test_sign_up import Closed
 from tests.core.api.support import problem
@@ -27,8 +33,8 @@ def google() -> Iterator[Provider]:
         yield provider
 
 
-def shown(person: Person, token: str, path: str = "sign-in/google") -> Any:
-    return person.post(path, {"id_token": token})
+def shown(person: Person, token: str, path: str = "sign-in/google", **more: str) -> Any:
+    return person.post(path, {"id_token": token, "proof": proof_kept(token), **more})
 
 
 def test_without_a_client_id_there_is_none() -> None:
@@ -37,7 +43,11 @@ def test_without_a_client_id_there_is_none() -> None:
 
 
 def test_the_first_time_makes_an_account_and_the_second_finds_it(google: Provider) -> None:
-    assert Person().get("sign-in/google").json() == {"client_id": CLIENT_ID, "issuer": google.url}
+    begun = Person().get("sign-in/google")
+    assert begun["Cache-Control"] == "no-store"
+    assert {name: begun.json()[name] for name in ("client_id", "issuer")} == {
+        "client_id": CLIENT_ID, "issuer": google.url,
+    }  # fmt: skip
     answer = shown(Person(), google.id_token(email="Ann@Example.org"))
     assert answer.status_code == 200, answer.content
     user = User.objects.get()
@@ -81,13 +91,25 @@ def test_an_account_with_that_email_is_not_handed_over(
         {"exp": 1_000_000_000},
         {"aud": None},
         {"exp": None, "iss": None},
+        {"exp": None},
+        {"iat": None},
+        {"aud": [CLIENT_ID, "somebody-else"]},
+        {"nonce": None},
+        {"nonce": ""},
+        {"nonce": "of somebody else"},
+        {"nonce": 7},
+        # Text is true, whatever it says.
+        {"email_verified": "false"},
         {"header": {"kid": "key-2"}},
         {"header": {"kid": ""}},
     ],
 )
 def test_a_token_that_is_not_for_us_is_refused(google: Provider, change: dict[str, Any]) -> None:
-    kwargs = dict(change)
-    problem(shown(Person(), google.id_token(**kwargs)), 400, "token_refused")
+    kwargs, proof = dict(change), proof_kept(google.id_token())
+    token = google.id_token(**kwargs)
+    # All else is as it should be.
+    proof = proof_kept(token) if "nonce" not in change else proof
+    problem(shown(Person(), token, proof=proof), 400, "token_refused")
     assert User.objects.count() == 0
 
 
@@ -116,6 +138,30 @@ def test_a_token_signs_in_once(google: Provider) -> None:
     problem(shown(Person(), token), 400, "token_refused")
 
 
+def test_a_token_that_somebody_else_saw_is_worth_nothing_to_them(google: Provider) -> None:
+    # Ann's token, whose nonce can be read in it; the thief has begun a sign-in too.
+    token = google.id_token()
+    nonce = jwt.decode(token, options={"verify_signature": False})["nonce"]
+    others = [proof_kept(google.id_token()), nonce, proof_kept(token)[:-1], proof_kept(token) + "x", "x"]
+    for proof in others:
+        problem(shown(Person(), token, proof=proof), 400, "token_refused")
+    problem(Person().post("sign-in/google", {"id_token": token}), 400, "validation_failed")
+    assert User.objects.count() == 0
+    # None of that used it up.
+    assert shown(Person(), token).status_code == 200
+
+
+def test_a_nonce_is_for_one_token_and_for_an_hour(google: Provider, later: Callable[[float], None]) -> None:
+    first = google.id_token()
+    nonce = jwt.decode(first, options={"verify_signature": False})["nonce"]
+    assert shown(Person(), first).status_code == 200
+    problem(shown(Person(), google.id_token(nonce=nonce)), 400, "token_refused")
+    old = nonce_asked()
+    later(3_601)
+    problem(shown(Person(), google.id_token(nonce=old)), 400, "token_refused")
+    assert shown(Person(), google.id_token()).status_code == 200
+
+
 def test_a_provider_that_is_away_is_said_to_be(google: Provider) -> None:
     google.away = True
     problem(shown(Person(), google.id_token()), 503, "unavailable", retryable=True)
@@ -130,7 +176,7 @@ def test_the_gate_is_asked_about_new_people_only(google: Provider, monkeypatch: 
     token = google.id_token(sub="2", email="bob@example.org")
     problem(shown(Person(), token), 403, "invitation_required")
     # What was refused is not used up.
-    answer = Person().post("sign-in/google", {"id_token": token, "invitation": "golden"})
+    answer = shown(Person(), token, invitation="golden")
     assert answer.status_code == 200, answer.content
 
 

@@ -58,6 +58,29 @@ def test_a_passkey_is_added_and_listed(phone: Authenticator) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [({"credProps": {"rk": True}}, True), ({"credProps": {"rk": False}}, False), ({}, False)]
+    + [({"credProps": {"rk": odd}}, False) for odd in (None, 1, "yes")],
+)
+def test_whether_it_signs_in_alone_is_yes_or_no(phone: Authenticator, said: Any, expected: bool) -> None:
+    person = Person().sign_up()
+    options = person.post("passkeys/options", {}).json()["options"]
+    credential = {**phone.create(options), "clientExtensionResults": said}
+    answer = person.post("passkeys", {"name": "Phone", "credential": credential})
+    assert (answer.status_code, answer.json().get("passwordless")) == (201, expected)
+    assert person.get("passkeys").json()["data"][0]["passwordless"] is expected
+
+
+@pytest.mark.parametrize("said", [None, "x", [1], {"credProps": 5}, {"credProps": None}])
+def test_a_passkey_whose_extensions_are_none_is_refused_whole(phone: Authenticator, said: Any) -> None:
+    person = Person().sign_up()
+    options = person.post("passkeys/options", {}).json()["options"]
+    credential = {**phone.create(options), "clientExtensionResults": said}
+    problem(person.post("passkeys", {"name": "Phone", "credential": credential}), 400, "passkey_refused")
+    assert person.get("passkeys").json() == {"data": []}
+
+
 def test_it_signs_in_alone(ann: Person, phone: Authenticator) -> None:
     other = Person()
     begun = other.post("sign-in/passkey/options")

@@ -17,6 +17,7 @@ from apps.launch.domain import State
 from apps.launch.states import state_set
 from apps.launch.waitlist import entry_join
 from tests.accounts.signin.authenticator import Authenticator
+from tests.accounts.signin.provider import proof_kept
 from tests.accounts.signin.support import OTHER, PASSWORD, Person, code_sent
 from tests.accounts.tokens.support import sign_in
 from tests.core.api.support import ApiClient
@@ -199,22 +200,23 @@ def _pause_over(done: Mapping[str, Any]) -> Mapping[str, Any]:
     return done
 
 
-def _google(town: Town, email: str = EMAIL) -> str:
-    """What Google's button gives the frontend."""
+def _google(town: Town, email: str = EMAIL) -> dict[str, str]:
+    """What Google's button gives the frontend, with the proof that its nonce was asked for."""
     assert town.google is not None
-    return town.google.id_token(email=email)
+    token = town.google.id_token(email=email)
+    return {"id_token": token, "proof": proof_kept(token)}
 
 
 def _by_google(town: Town) -> dict[str, Any]:
     """Somebody whose way in is Google alone."""
     person = Person()
-    assert person.post("sign-in/google", {"id_token": _google(town)}).status_code == 200
-    return {**_client(person), "body": {"id_token": _google(town)}}
+    assert person.post("sign-in/google", _google(town)).status_code == 200
+    return {**_client(person), "body": _google(town)}
 
 
 def _connected(town: Town) -> dict[str, Any]:
     person = Person().sign_up(EMAIL)
-    assert person.post("connections/google", {"id_token": _google(town)}).status_code == 204
+    assert person.post("connections/google", _google(town)).status_code == 204
     return _client(person)
 
 
@@ -238,7 +240,10 @@ def _waiting(town: Town) -> dict[str, Any]:
     return {"X-Waitlist-Ticket": waiting(EMAIL).ticket}
 
 
-_ID_TOKEN = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJzdWIiOiIxIn0.c2ln"
+_ID_TOKEN = {
+    "id_token": "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJzdWIiOiIxIn0.c2ln",
+    "proof": "p0OQv1sTn2mW9cZxJkR3yg:1vKZ3q:Zl9gN4sBq2uXw8dTm5cRj7hPy1eVk0oLa6iUf3xQnYs",
+}
 _ID = "hCqWwRkQ0m2Sx0mB1p3cZg"
 _CREDENTIAL = {"id": _ID, "rawId": _ID, "type": "public-key", "clientExtensionResults": {}}
 _ASSERTION = {
@@ -266,9 +271,9 @@ STORIES: dict[str, Story] = {
     "auth_flow_read": Story(before=_unproved),
     "auth_flow_abandon": Story(before=_unproved),
     "auth_email_resend": Story(before=lambda town: _pause_over(_email_begun(town))),
-    "auth_google": Story({"id_token": _ID_TOKEN}, before=lambda town: {"body": {"id_token": _google(town)}}),
+    "auth_google": Story(_ID_TOKEN, before=lambda town: {"body": _google(town)}),
     "auth_google_connect": Story(
-        {"id_token": _ID_TOKEN}, before=lambda town: {**_signed_up(town), "body": {"id_token": _google(town)}}
+        {"id_token": _ID_TOKEN}, before=lambda town: {**_signed_up(town), "body": _google(town)}
     ),
     "auth_google_disconnect": Story(before=_connected),
     "auth_passkeys_add": Story({"name": "Phone", "credential": _ATTESTATION}, before=_passkey_begun),
@@ -288,7 +293,7 @@ STORIES: dict[str, Story] = {
     "auth_step_up": Story({"code": "492817"}, before=_step_up),
     "auth_sign_in_factor_passkey_options": Story(before=_at_the_passkey),
     "auth_step_up_passkey_options": Story(before=_passkey_step_up),
-    "auth_step_up_google": Story({"id_token": _ID_TOKEN}, before=_by_google),
+    "auth_step_up_google": Story(_ID_TOKEN, before=_by_google),
     "auth_step_up_passkey": Story({"credential": _ASSERTION}, before=_passkey_stepping_up),
     "auth_totp_begin": Story(before=_signed_up),
     "auth_totp_confirm": Story({"code": "492817"}, before=_app_begun),

@@ -188,9 +188,9 @@ class StepUpGoogleView(PersonView):
         values = self.read(request, s.IdTokenSerializer)
         if factor.has_factor(self.user_id):
             raise ProblemError("second_factor_required")
-        token = google.token_given(values["id_token"])
+        token = google.token_given(values["id_token"], values["proof"])
         data = {"provider": google.PROVIDER, "process": "login", "token": token}
-        self.ask(StepUpGoogle, data=data, before=google.token_spend(values["id_token"]))
+        self.ask(StepUpGoogle, data=data, before=google.token_spend(values["proof"]))
         return Response(status=204)
 
 
@@ -413,7 +413,8 @@ def _passkey(row: Authenticator) -> dict[str, Any]:
     return {
         "id": row.pk,
         "name": row.wrap().name,
-        "passwordless": row.wrap().is_passwordless,
+        # What the browser said of it (`credProps`), whatever that was.
+        "passwordless": row.wrap().is_passwordless is True,
         "created_at": instant(made),
         "last_used_at": instant(used) if used else None,
     }
@@ -447,9 +448,10 @@ class GoogleConnectionView(PersonView):
     )
     def post(self, request: Request) -> Response:
         """Wants a step-up."""
-        id_token = self.read(request, s.IdTokenSerializer)["id_token"]
-        data = {"provider": google.PROVIDER, "process": "connect", "token": google.token_given(id_token)}
-        self.ask(ProviderTokenView, data=data, before=google.token_spend(id_token))
+        values = self.read(request, s.IdTokenSerializer)
+        token = google.token_given(values["id_token"], values["proof"])
+        data = {"provider": google.PROVIDER, "process": "connect", "token": token}
+        self.ask(ProviderTokenView, data=data, before=google.token_spend(values["proof"]))
         return Response(status=204)
 
     @extend_schema(operation_id="auth_google_disconnect", summary="Disconnect Google", responses={204: None})

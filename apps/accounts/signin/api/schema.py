@@ -34,6 +34,8 @@ _EMAIL, _PASSWORD, _CODE = "ann@example.org", "plough-Ganymede-46", "492817"
 _CHALLENGE = "J3bZs0bS2eJ1kq0m3pHcN0dS2kYt0cH1n9xQ5o0mJwU"
 _CREDENTIAL_ID = "hCqWwRkQ0m2Sx0mB1p3cZg"
 _CODES = ["38172650", "09417723", "55120984"]
+_PROOF = "p0OQv1sTn2mW9cZxJkR3yg:1vKZ3q:Zl9gN4sBq2uXw8dTm5cRj7hPy1eVk0oLa6iUf3xQnYs"
+_ID_TOKEN = {"id_token": "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJzdWIiOiIxIn0.c2ln", "proof": _PROOF}
 _PASSKEY = {
     "id": 7, "name": "Phone", "passwordless": True,
     "created_at": "2026-03-01T09:00:00Z", "last_used_at": None,
@@ -49,8 +51,8 @@ _TAKEN: dict[str, dict[str, Any]] = {
     "code": {"code": _CODE},
     "forgot": {"email": _EMAIL},
     "reset": {"code": "KWPD-TRXB", "password": "harbour-Thimble-93"},
-    "google": {"id_token": "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJzdWIiOiIxIn0.c2ln"},
-    "id_token": {"id_token": "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJzdWIiOiIxIn0.c2ln"},
+    "google": _ID_TOKEN,
+    "id_token": _ID_TOKEN,
     "password_change": {"current_password": _PASSWORD, "new_password": "harbour-Thimble-93"},
     "email_change": {"email": "ann@example.net"},
     "step_up": {"code": _CODE},
@@ -94,7 +96,10 @@ _GIVEN: dict[str, dict[str, Any]] = {
             }
         }
     },
-    "google_config": {"client_id": "1234.apps.googleusercontent.com", "issuer": "https://accounts.google.com"},
+    "google_config": {
+        "client_id": "1234.apps.googleusercontent.com", "issuer": "https://accounts.google.com",
+        "nonce": "4n0yTq7WcXk2bHs9LrJf1vZdGmE6uPaR8oQi3tKwYxM", "proof": _PROOF,
+    },
     "email": {"email": _EMAIL, "pending": "ann@example.net"},
     "one_time_code": {"code": "70183355", "expires_in": 120},
     "factors": {"totp": True, "passkeys": 1, "recovery_codes_left": 10},

@@ -105,13 +105,15 @@ class StepUpSerializer(StrictSerializer):
         return attrs
 
 
-class GoogleSerializer(StrictSerializer):
-    id_token = TextField(max_length=8_000, help_text="The ID token that Google gave the frontend.")
-    invitation = TextField(max_length=200, required=False)
-
-
 class IdTokenSerializer(StrictSerializer):
-    id_token = TextField(max_length=8_000)
+    id_token = TextField(max_length=8_000, help_text="The ID token that Google gave the frontend.")
+    proof = TextField(
+        max_length=200, help_text="Of `GET sign-in/google`, whose `nonce` Google was given. Good once."
+    )
+
+
+class GoogleSerializer(IdTokenSerializer):
+    invitation = TextField(max_length=200, required=False)
 
 
 class PasskeyOptionsSerializer(StrictSerializer):
@@ -188,7 +190,9 @@ class FactorsSerializer(serializers.Serializer[Any]):
 class PasskeySerializer(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     name = serializers.CharField()
-    passwordless = serializers.BooleanField(allow_null=True, help_text="`null` when the browser did not say.")
+    passwordless = serializers.BooleanField(
+        help_text="Whether it signs in by itself; `false` as well when the browser did not say."
+    )
     created_at = InstantField()
     last_used_at = InstantField(allow_null=True)
 
@@ -212,6 +216,10 @@ class OneTimeCodeSerializer(serializers.Serializer[Any]):
 class GoogleConfigSerializer(serializers.Serializer[Any]):
     client_id = serializers.CharField()
     issuer = serializers.CharField()
+    nonce = serializers.CharField(help_text="Give it to Google: it comes back in the ID token.")
+    proof = serializers.CharField(
+        help_text="Give it to nobody else, and send it with the ID token. For one token, within an hour."
+    )
 
 
 class EmailSerializer(serializers.Serializer[Any]):

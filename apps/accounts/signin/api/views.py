@@ -168,10 +168,13 @@ class GoogleView(SignInView):
         examples=steps("google_config"),
     )
     def get(self, request: Request) -> Response:
-        """404 where the platform has no sign-in with Google."""
+        """Anew for each token: the nonce is good once. 404 where the platform has no sign-in with Google."""
         self.read_query(request, s.NoneSerializer)
         provider = google.provider()
-        return Response({"client_id": provider.client_id, "issuer": provider.issuer})
+        proof = google.proof_make()
+        body = {"client_id": provider.client_id, "issuer": provider.issuer}
+        body |= {"nonce": google.nonce_of(proof), "proof": proof}
+        return Response(body, headers={"Cache-Control": "no-store"})
 
     @extend_schema(
         operation_id="auth_google",
@@ -184,10 +187,12 @@ class GoogleView(SignInView):
     def post(self, request: Request) -> Response:
         """Whoever has an account with that email already signs in as before, and connects Google from there."""
         values = self.read(request, s.GoogleSerializer)
-        id_token = values["id_token"]
+        token = google.token_given(values["id_token"], values["proof"])
         request._request.invitation = values.get("invitation", "")  # type: ignore[attr-defined]
-        data = {"provider": google.PROVIDER, "process": "login", "token": google.token_given(id_token)}
-        return self.signed_in(self.ask(ProviderTokenView, data=data, before=google.token_spend(id_token)))
+        data = {"provider": google.PROVIDER, "process": "login", "token": token}
+        return self.signed_in(
+            self.ask(ProviderTokenView, data=data, before=google.token_spend(values["proof"]))
+        )
 
 
 class ForgotView(SignInView):
