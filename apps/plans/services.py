@@ -182,9 +182,14 @@ def _lock(owner_id: UUID, plan_id: UUID) -> Plan:
 
 
 def _person_lock(owner_id: UUID) -> str:
-    """Let one plan of a person be created at a time, so that the limit holds; returns their fee tier."""
+    """Let one plan of a person be created at a time, so that the limit holds; returns their fee tier.
+
+    Raises `NotFound` for an account that was closed, also while this waited for the lock.
+    """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT fee_tier FROM accounts_user WHERE id = %s FOR NO KEY UPDATE", [owner_id])
+        cursor.execute(
+            "SELECT fee_tier FROM accounts_user WHERE id = %s AND is_active FOR NO KEY UPDATE", [owner_id]
+        )
         row = cursor.fetchone()
     if row is None:
         raise NotFound

@@ -11,6 +11,7 @@ from allauth.headless.adapter import DefaultHeadlessAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from django.conf import settings
+from django.db import transaction
 from django.http import HttpRequest
 
 from apps.accounts import signup_gate
@@ -19,6 +20,7 @@ from apps.accounts.signin import secrets, stepup
 from apps.accounts.signin.client import ProviderSession
 from apps.accounts.signin.notices import mail_queue, notice
 from apps.core.api.client_address import client_address
+from apps.core.api.problems import ProblemError
 
 # Template of `apps.mail` for each of allauth's, and what of its context goes into the message.
 _MAILS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -77,6 +79,17 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         if not stepup.is_fresh(self.request):
             raise ReauthenticationRequired
         return False
+
+    def set_password(self, user: Any, password: str) -> None:
+        """The password's column alone, under the person's lock: allauth would write back a whole row read before."""
+        if user._state.adding:
+            super().set_password(user, password)
+            return
+        with transaction.atomic():
+            if not User.objects.select_for_update(no_key=True).filter(pk=user.pk, is_active=True).exists():
+                raise ProblemError("flow_expired")
+            user.set_password(password)
+            user.save(update_fields=["password"])
 
     def send_account_already_exists_mail(self, email: str) -> None:
         self.send_mail("account/email/account_already_exists", email, {})

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from apps.core.errors import Conflict
+from apps.accounts.closing import account_close
+from apps.core.errors import Conflict, NotFound
 from apps.core.ids import uuid7
 from apps.core.models import IdempotencyKey
 from apps.events.models import Event
@@ -17,6 +18,7 @@ from apps.plans.api.examples import PLAN_BODY, PLAN_WRITE_BODY
 from apps.plans.models import Plan
 from apps.providers.api.fields import MARKETS
 from apps.providers.models import Market
+from tests.accounts.me.test_closing_races import meanwhile
 from tests.core.api.support import ApiClient, problem, user_with_key
 from tests.plans.api.conftest import USDC, Desk, everything, topics
 
@@ -391,6 +393,13 @@ def test_two_plans_at_once_do_not_pass_the_bound(
         lock_off.setattr(Plan, "save", save_after_both_counted)
         assert race() == 2
     assert race() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_plan_is_made_for_an_account_that_was_just_closed(desk: Desk) -> None:
+    answer = meanwhile(lambda: account_close(user_id=desk.user.pk), desk.plan)
+
+    assert (type(answer), Plan.objects.count()) == (NotFound, 0)
 
 
 def test_creating_takes_a_fixed_number_of_queries(

@@ -24,6 +24,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from apps.accounts.models import User
 from apps.accounts.signin import stepup
 from apps.accounts.signin.api.serializers import STEP_UP_PROBLEMS
 from apps.accounts.tokens.api.answers import tokens_answer
@@ -112,6 +113,7 @@ class SignInView(ApiView):
         try:
             # allauth looks the request up there, too.
             with context.request_context(request), transaction.atomic():
+                self.person_lock()
                 said = _said(app_view(inside)(request))
         except ImmediateHttpResponse as stop:
             said = _said(stop.response)
@@ -126,6 +128,9 @@ class SignInView(ApiView):
         if said.status not in fine:
             raise problem_of(said)
         return said
+
+    def person_lock(self) -> None:
+        """Before allauth reads the person whom it will write back."""
 
     def _request_for(self, method: str, data: Mapping[str, Any] | None, query: str) -> HttpRequest:
         """The request as allauth's view is to see it. The one that came stays as it is for whatever is around us."""
@@ -162,6 +167,12 @@ class PersonView(SignInView):
     authentication_classes = APIView.authentication_classes
     permission_classes = APIView.permission_classes
     problems = STEP_UP_PROBLEMS
+
+    def person_lock(self) -> None:
+        """Lock order: person first. Whoever was closed, or is just being closed, is nobody: 401."""
+        people = User.objects.select_for_update(no_key=True)
+        if not people.filter(pk=self.user_id, is_active=True).exists():
+            raise ProblemError("not_authenticated")
 
 
 def _pending_shorten(request: HttpRequest) -> None:
