@@ -65,6 +65,7 @@ _OPERATE = (
     | _can("core", "add change", "asset")
     | _can("launch", "change", "platformstate")
     | _can("launch", "add change", "invitationbatch")
+    | _can("launch", "export", "waitlistentry")
     | _can("mail", "change", "message", "suppression")
     | _can("chain", "change", "network", "token", "outboundtransaction", "recheck")
     | _can("chain", "view add change delete", "rpcendpoint")

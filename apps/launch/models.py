@@ -65,6 +65,7 @@ class WaitlistEntry(models.Model):
 
     class Meta:
         verbose_name_plural = "waitlist entries"
+        permissions = [("export_waitlistentry", "Can download the waitlist")]
         constraints = [
             models.UniqueConstraint(fields=["email"], name="launch_waitlist_email"),
             models.CheckConstraint(condition=Q(email=Lower("email")), name="launch_waitlist_email_lower"),

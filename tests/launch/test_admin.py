@@ -5,6 +5,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
+from apps.accounts.audit.models import AuditRecord
 from apps.accounts.models import User
 from apps.core import metrics
 from apps.launch.domain import State
@@ -30,7 +31,7 @@ def browser(*permissions: str) -> Client:
 def operator() -> Client:
     return browser(
         "view_platformstate", "change_platformstate", "add_pause", "change_pause", "view_waitlistentry",
-        "view_invitationbatch", "add_invitationbatch", "change_invitationbatch",
+        "view_invitationbatch", "add_invitationbatch", "change_invitationbatch", "export_waitlistentry",
     )  # fmt: skip
 
 
@@ -101,6 +102,19 @@ def test_the_waitlist_is_exported_without_formulas(operator: Client) -> None:
     assert lines[0] == "email,language,state,rank,referral_code,referrals,created_at,proved_at"
     assert lines[1].startswith("ada@example.org,en,waiting,1,")
     assert lines[2].startswith("'+sum@example.org,en,waiting,2,")
+    record = AuditRecord.objects.get(action="admin.launch.waitlistentry.export")
+    assert (record.after, record.via, record.address) == ({"rows": 2}, "admin", "127.0.0.1")
+
+
+def test_who_may_only_look_at_the_waitlist_does_not_take_it_away() -> None:
+    go(State.PRE_LAUNCH)
+    waiting("ada@example.org")
+    ids = [str(pk) for pk in WaitlistEntry.objects.values_list("pk", flat=True)]
+    place = reverse("admin:launch_waitlistentry_changelist")
+    looker = browser("view_waitlistentry")
+    assert looker.get(place).status_code == 200
+    assert looker.post(place, {"action": "export", "_selected_action": ids}).status_code == 403
+    assert not AuditRecord.objects.filter(action="admin.launch.waitlistentry.export").exists()
 
 
 def test_a_batch_is_made_and_shown_with_its_progress(operator: Client) -> None:
