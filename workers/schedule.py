@@ -45,7 +45,7 @@ def beat_schedule() -> dict[str, dict[str, Any]]:
             "schedule": every,
             "options": {
                 "queue": QUEUE_OF[name],
-                "expires": min(every.total_seconds() * 5, RING_EXPIRES_SECONDS * 2),
+                "expires": RING_EXPIRES_SECONDS,
             },
         }
         for name, every in _EVERY.items()

@@ -14,9 +14,10 @@ from django.db import connection
 # Which queue answers which bell; the ringer and the beat schedule read it.
 QUEUE_OF: dict[str, str] = {}
 
-# A ring that nobody heard within this time is worthless: the tick has rung again since. Without it, an evening
-# without workers would leave thousands of messages behind.
-RING_EXPIRES_SECONDS = 30
+# A bell that nobody heard within this time is worthless: the tick has rung again since. Without it, an evening
+# without workers would leave a hundred thousand messages behind. Not shorter: Celery stamps it by the sender's clock
+# and reads it by the worker's, and a worker whose clock is ahead by more than this hears nothing at all.
+RING_EXPIRES_SECONDS = 600
 
 # The message header that carries the id of the request (or command) that rang.
 REQUEST_ID_HEADER = "request_id"
