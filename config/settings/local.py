@@ -12,6 +12,10 @@ DEBUG = False
 SECRET_KEY = env.text("SECRET_KEY", default="local-development-only-never-a-secret-0123456789abcdef")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 TRUSTED_PROXY_HOPS = env.integer("TRUSTED_PROXY_HOPS", default=0)
+# Where the usual development servers of frontends listen.
+CORS_ALLOWED_ORIGINS = env.words(
+    "CORS_ALLOWED_ORIGINS", default=["http://localhost:3000", "http://localhost:5173"]
+)
 INSTALLED_APPS = [*INSTALLED_APPS, "apps.sandbox"]
 
 DATABASES = common.databases(default="postgresql://tranche@127.0.0.1:5432/tranche")
