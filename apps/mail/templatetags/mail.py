@@ -13,6 +13,8 @@ _WIDTH = 72
 _SHORT = 8
 _FONT = "font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Arial,sans-serif;"
 _MONO = "font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;"
+# What people typed may be one long word: it breaks where nothing else helps, and never widens the letter.
+_BREAKS = "overflow-wrap:anywhere;"
 
 
 def _is_html(context: template.Context) -> bool:
@@ -34,7 +36,7 @@ def heading(context: template.Context, content: str) -> SafeString:
     if not _is_html(context):
         return _safe(f"{_plain(text)}\n\n")
     return _safe(
-        f'<h1 class="ink" style="{_FONT}margin:0 0 16px;font-size:22px;line-height:1.3;font-weight:600;'
+        f'<h1 class="ink" style="{_FONT}{_BREAKS}margin:0 0 16px;font-size:22px;line-height:1.3;font-weight:600;'
         f'color:#14181f;">{text}</h1>\n'
     )
 
@@ -47,7 +49,8 @@ def paragraph(context: template.Context, content: str) -> SafeString:
             textwrap.fill(_plain(text), _WIDTH, break_long_words=False, break_on_hyphens=False) + "\n\n"
         )
     return _safe(
-        f'<p class="ink" style="{_FONT}margin:0 0 16px;font-size:16px;line-height:1.55;color:#14181f;">{text}</p>\n'
+        f'<p class="ink" style="{_FONT}{_BREAKS}margin:0 0 16px;font-size:16px;line-height:1.55;color:#14181f;">'
+        f"{text}</p>\n"
     )
 
 
@@ -60,7 +63,8 @@ def note(context: template.Context, content: str) -> SafeString:
             textwrap.fill(_plain(text), _WIDTH, break_long_words=False, break_on_hyphens=False) + "\n\n"
         )
     return _safe(
-        f'<p class="pale" style="{_FONT}margin:0 0 16px;font-size:14px;line-height:1.5;color:#5b6472;">{text}</p>\n'
+        f'<p class="pale" style="{_FONT}{_BREAKS}margin:0 0 16px;font-size:14px;line-height:1.5;color:#5b6472;">'
+        f"{text}</p>\n"
     )
 
 
@@ -99,16 +103,24 @@ def fact(context: template.Context, label: str, *parts: Any, mono: bool = False)
     value = _plain(" ".join(map(str, parts)))
     if not _is_html(context):
         return _safe(f"  {label}: {value}\n")
+    if mono:
+        # Addresses and hashes get the whole width: 42 characters are one line on a phone, and end where they end.
+        return format_html(
+            '<tr><td class="pale line" colspan="2" style="{font}padding:8px 0;font-size:14px;line-height:1.4;'
+            'color:#5b6472;border-bottom:1px solid #e4e7ec;">{label}<br><span class="ink" style="{mono}'
+            'font-size:12px;line-height:1.5;color:#14181f;word-break:break-all;">{value}</span></td></tr>',
+            font=_safe(_FONT),
+            mono=_safe(_MONO),
+            label=label,
+            value=value,
+        )
     return format_html(
         '<tr><td class="pale line" valign="top" style="{font}padding:8px 12px 8px 0;font-size:14px;line-height:1.4;'
         'color:#5b6472;border-bottom:1px solid #e4e7ec;">{label}</td>'
-        '<td class="ink line" valign="top" align="right" style="{value_font}padding:8px 0;font-size:{size};'
-        'line-height:1.4;color:#14181f;border-bottom:1px solid #e4e7ec;{breaks}">{value}</td></tr>',
+        '<td class="ink line" valign="top" align="right" style="{font}{breaks}padding:8px 0;font-size:15px;'
+        'line-height:1.4;color:#14181f;border-bottom:1px solid #e4e7ec;">{value}</td></tr>',
         font=_safe(_FONT),
-        value_font=_safe(_MONO if mono else _FONT),
-        size="12px" if mono else "15px",
-        # Hashes break anywhere, words only where nothing else helps.
-        breaks=_safe("word-break:break-all;" if mono else "overflow-wrap:anywhere;"),
+        breaks=_safe(_BREAKS),
         label=label,
         value=value,
     )
@@ -121,6 +133,6 @@ def subheading(context: template.Context, text: Any) -> SafeString:
     return format_html(
         '<p class="ink" style="{}margin:4px 0 2px;font-size:15px;line-height:1.4;font-weight:600;color:#14181f;">'
         "{}</p>\n",
-        _safe(_FONT),
+        _safe(_FONT + _BREAKS),
         _plain(text),
     )
