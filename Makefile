@@ -23,9 +23,10 @@ demo: setup ## two months of real plans on a real chain, in minutes
 up: setup ## web, workers, beat, Flower and what they need, until Ctrl-C
 	@$(PYTHON) manage.py sandbox up
 
-# Two processes, a file at a time: most tests wait for processes, blocks and leases. Each has services of its own.
+# Two processes, a file at a time: most tests wait for processes, blocks and leases. Each has services of its own,
+# so that with a DATABASE_URL or a REDIS_URL from outside it is one.
 test: setup ## the whole test suite; ARGS="tests/ledger -k overdraft" narrows it
-	@$(PYTHON) -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(PYTHON) -m pytest $(if $(DATABASE_URL)$(REDIS_URL),-n 0,-n 2 --dist loadfile) $(ARGS)
 
 check: setup ## format, lint, types, imports, migrations, deployment, schema; ARGS="mypy ruff" narrows it
 	@$(PYTHON) -m bin.check $(ARGS)

@@ -38,7 +38,8 @@ class UnitsField(models.DecimalField):  # type: ignore[type-arg]
     def validators(self) -> list[Any]:
         """Django's own for decimals take no `int`."""
         most = 10**78 - 1
-        return [*self._validators, MinValueValidator(-most), MaxValueValidator(most)]
+        own: list[Any] = self._validators  # type: ignore[attr-defined]
+        return [*own, MinValueValidator(-most), MaxValueValidator(most)]
 
     def formfield(self, *args: Any, **kwargs: Any) -> Any:
         """What somebody types in is an amount: not below zero."""

@@ -250,7 +250,7 @@ def _sql(template: Any, column: EncryptedColumn) -> sql.Composed:
         "table": sql.Identifier(column.table),
         "column": sql.Identifier(column.column),
         "key": sql.Identifier(column.key),
-        "type": sql.SQL(column.key_type),  # type: ignore[arg-type]
+        "type": sql.SQL(column.key_type),
         "read": column.read,
         "written": column.written,
         "held": column.held,

@@ -103,7 +103,8 @@ def entry_join(*, email: str, referral_code: str = "", language: str = "en") -> 
 
 def _pause(codes: int) -> timedelta:
     """How long after its last code an address gets the next, when it got so many."""
-    return RESEND_PAUSE * 2 ** min(max(codes - CODES_UNHINDERED, 0), _DOUBLINGS_MAX)
+    doublings = min(max(codes - CODES_UNHINDERED, 0), _DOUBLINGS_MAX)
+    return RESEND_PAUSE * (1 << doublings)
 
 
 def entry_prove(*, email: str, code: str) -> Proved:

@@ -1,7 +1,7 @@
 """The admin's site: password, then second factor, then pages."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.contrib.auth import REDIRECT_FIELD_NAME
 from django.db import transaction
@@ -15,6 +15,9 @@ from unfold.sites import UnfoldAdminSite
 
 from apps.accounts.adminsite import signing_in
 from apps.accounts.adminsite.guarded import Guarded
+
+if TYPE_CHECKING:
+    from apps.accounts.models import User
 
 # Pages that packages bring and nobody here needs: groups are the table of roles in code; factors, sessions and locks
 # are changed by the flows that keep them.
@@ -65,13 +68,14 @@ class Site(UnfoldAdminSite):  # type: ignore[misc]
     ) -> HttpResponseBase:
         """One's own; like every change of a password it is told and written down."""
         with transaction.atomic():
-            before = request.user.password
+            person = cast("User", request.user)
+            before = person.password
             answer: HttpResponseBase = super().password_change(request, extra_context)
-            if request.user.password != before:
+            if person.password != before:
                 # Imported here: the site is made before the models are there.
                 from apps.accounts.signin.services import admin_password_changed
 
-                admin_password_changed(user_id=request.user.pk, request=request)
+                admin_password_changed(user_id=person.pk, request=request)
             return answer
 
     def second_factor(self, request: HttpRequest) -> HttpResponseBase:

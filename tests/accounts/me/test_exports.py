@@ -80,8 +80,8 @@ def test_ask_wait_download(media: Path, caplog: pytest.LogCaptureFixture) -> Non
     assert answer["Cache-Control"] == "private, no-store"
     assert answer["Content-Disposition"] == f'attachment; filename="export-{body["id"]}.zip"'
     # The link lets in whoever has it: it is in no log.
-    asked = f"GET {body['download_url'].partition('?')[0]}"
-    assert [line for line in caplog.messages if asked in line]
+    line = f"GET {body['download_url'].partition('?')[0]}"
+    assert [one for one in caplog.messages if line in one]
     assert body["download_url"].partition("signature=")[2] not in caplog.text
     found = read(content)
     assert found["account"][0]["email"] == "ann@example.org"

@@ -29,7 +29,7 @@ def nonce_asked() -> str:
 def proof_kept(token: str) -> str:
     """The proof of the token's nonce; any text for a token with none."""
     with suppress(jwt.PyJWTError):
-        return _proofs.get(jwt.decode(token, options={"verify_signature": False}).get("nonce"), "none")
+        return _proofs.get(str(jwt.decode(token, options={"verify_signature": False}).get("nonce")), "none")
     return "none"
 
 
