@@ -16,7 +16,7 @@ from tests.mail.resend import API_KEY, Resend
 from tests.mail.smtp import Server
 from tests.mail.support import deposit_queue, make_due, send_all
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(400)]
 
 DRAIN = """
 import django
