@@ -134,7 +134,7 @@ def watched(stage: Stage, **options: Any) -> Iterator[Watched]:
     try:
         person = Watched(context)
         yield person
-        assert person.complaints == []
+        assert not person.complaints, person.complaints
     finally:
         context.close()
 

@@ -11,7 +11,7 @@ from apps.accounts.models import User
 from apps.events.models import Event
 from apps.events.services import EventDraft, events_publish
 from tests.accounts.signin.support import PASSWORD, code_sent
-from tests.browser.stage import CSRF_COOKIE, FOREIGN, HOME, REFRESH_COOKIE, Stage, Watched, committed, watched
+from tests.browser.stage import CSRF_COOKIE, HOME, REFRESH_COOKIE, Stage, Watched, committed, watched
 
 # django_db only so that the tests' database is there to be copied.
 pytestmark = [pytest.mark.django_db, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -142,15 +142,14 @@ def test_a_page_of_somebody_else_gets_nothing(stage: Stage) -> None:
                 return [
                     document.cookie,
                     await fetch(`${api}/api/v1/auth/refresh`, options).catch((error) => error.message),
-                    (await fetch(`${api}/api/v1/auth/refresh`, simple)).type,
+                    await fetch(`${api}/api/v1/auth/refresh`, simple).catch((error) => error.message),
                 ];
             }""",
             [stage.api, csrf],
         )
 
-        assert said == ["", "Failed to fetch", "opaque"]
-        assert all(FOREIGN in complaint or "CORS" in complaint for complaint in cat.complaints)
-        assert cat.complaints
+        assert said == ["", "Failed to fetch", "Failed to fetch"]
+        assert any("CORS" in complaint for complaint in cat.complaints)
         cat.complaints.clear()
         # nothing was rotated, nothing was ended
         page.get_by_role("button", name="Refresh").click()

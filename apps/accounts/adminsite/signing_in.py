@@ -169,7 +169,7 @@ class EnrolView(_StepView):
                 _recorded(self.request, self.user, "second_factor.enrolled")
                 where = self.enter()
         if codes is None:
-            return self.refuse(form, "That code is not right. Is the clock of your phone?")
+            return self.refuse(form, "That code is not right. Is the clock of your phone right?")
         context = {**(self.extra_context or {}), "title": "Recovery codes", "codes": codes, "next": where}
         return render(self.request, "admin/second_factor_codes.html", context)
 
