@@ -159,8 +159,6 @@ STEPS: dict[str, Step] = {
         "--rootdir",
         ".",
         "tests/house",
-        "--ignore",
-        "tests/house/test_processes.py",
     ),
     "schema": schema,
     "deployment": deployment,

@@ -1,14 +1,13 @@
-"""Contract ABI: call data, return data, topics. The only door to eth_abi and eth_utils."""
+"""Contract ABI: call data, return data, topics. The only door to eth_abi and eth_utils.
+
+Those two are imported at their first use: they take a seventh of what starting a process does.
+"""
 
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from eth_abi.abi import decode as _decode
-from eth_abi.abi import encode as _encode
-from eth_abi.exceptions import DecodingError
-from eth_utils.address import to_checksum_address
-from eth_utils.crypto import keccak
+from eth_hash.auto import keccak
 
 _ERROR = bytes.fromhex("08c379a0")  # Error(string), Solidity's require
 _PANIC = bytes.fromhex("4e487b71")  # Panic(uint256), Solidity's assert
@@ -34,21 +33,23 @@ def argument_types(signature: str) -> list[str]:
 def selector(signature: str) -> bytes:
     """The first four bytes of the signature's hash."""
     argument_types(signature)
-    return bytes(keccak(text=signature)[:4])
+    return keccak(signature.encode())[:4]
 
 
 @lru_cache(maxsize=512)
 def topic(signature: str) -> str:
     """`topics[0]` of an event, in hex."""
-    return "0x" + keccak(text=signature).hex()
+    return "0x" + keccak(signature.encode()).hex()
 
 
 def keccak_bytes(data: bytes) -> bytes:
     """Keccak-256, which is not SHA3-256."""
-    return bytes(keccak(data))
+    return keccak(data)
 
 
 def encode(types: Sequence[str], values: Sequence[Any]) -> bytes:
+    from eth_abi.abi import encode as _encode
+
     return bytes(_encode(list(types), list(values)))
 
 
@@ -59,6 +60,9 @@ def call_data(signature: str, values: Sequence[Any]) -> str:
 
 def decode(types: Sequence[str], data: bytes | str) -> tuple[Any, ...]:
     """Decode return data or log data; raises `ValueError` when it does not fit the types."""
+    from eth_abi.abi import decode as _decode
+    from eth_abi.exceptions import DecodingError
+
     raw = bytes.fromhex(data.removeprefix("0x")) if isinstance(data, str) else bytes(data)
     try:
         return tuple(_decode(list(types), raw))
@@ -93,6 +97,8 @@ def address_of_public(public: bytes) -> str:
 
 def checksum(address: str) -> str:
     """EIP-55, for people."""
+    from eth_utils.address import to_checksum_address
+
     return str(to_checksum_address(address))
 
 

@@ -80,10 +80,11 @@ def libraries_load() -> None:
     It is a fifth of what starting a process takes, and most processes (web, stream, beat, commands) never
     speak to a node. Workers call this before they fork, so that their pools' processes share it.
     """
+    import eth_abi.abi
     import eth_account
     import web3.providers.rpc
 
-    del eth_account, web3
+    del eth_abi, eth_account, web3
 
 
 def send_outcome(message: str) -> SendOutcome | None:

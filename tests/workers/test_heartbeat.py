@@ -1,7 +1,4 @@
-"""The heartbeat of a real worker on a real broker: it beats while the worker can reach it, and only then.
-
-Not part of `make check`, which starts nothing.
-"""
+"""The heartbeat of a real worker on a real broker: it beats while the worker can reach it, and only then."""
 
 import os
 import subprocess
