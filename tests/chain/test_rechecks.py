@@ -18,6 +18,8 @@ def booked(chain: Chain) -> OutboundTransaction:
     """A final transaction whose effect and gas are in the ledger."""
     # A fork must not take the wallet's money back.
     chain.node.mine(blocks=3)
+    # Far from the least that a block may ask: in another block it costs something else.
+    chain.node.base_fee_set(wei=10**9)
     row = chain.sent()
     chain.node.mine(blocks=3)
     chain.watch()

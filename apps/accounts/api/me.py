@@ -212,7 +212,7 @@ class CloseView(ApiView):
     # A person at their device, who has shown just now that it is them; no program's key ends an account.
     sessions_only = True
     step_up = frozenset({"POST"})
-    problems = {"POST": {**STEP_UP_PROBLEMS["POST"], 409: shown.AccountInUseProblemSerializer}}
+    problems = {"POST": {**STEP_UP_PROBLEMS["POST"], 409: (shown.AccountInUseProblemSerializer,)}}
 
     @extend_schema(
         operation_id="me_close",

@@ -21,7 +21,8 @@ def admin_password_changed(*, user_id: UUID, request: HttpRequest) -> None:
 
     In the change's transaction. For somebody else's the admin's own record names who did it.
     """
-    user, topic = User.objects.get(pk=user_id), "person.password_changed"
+    topic = "person.password_changed"
+    user = User.objects.get(pk=user_id)
     password_changed(user=user)
     own = request.user.pk == user.pk
     if own:

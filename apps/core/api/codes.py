@@ -28,6 +28,17 @@ DOMAIN_CODES = (
     # deposits
     "deposits_unavailable",
     # plans
+    *(
+        "ambiguous_cron",
+        "bad_anchor",
+        "bad_cron",
+        "bad_day",
+        "bad_interval",
+        "bad_kind",
+        "bad_limit",
+        "bad_time",
+    ),
+    *("bad_weekdays", "bad_zone", "never_fires", "not_applicable", "out_of_range", "unknown_zone"),
     *("below_minimum", "blank", "budget_below_amount", "budget_below_committed", "budget_residue"),
     *(
         "end_before_start",

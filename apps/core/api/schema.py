@@ -173,8 +173,8 @@ class ProblemAutoSchema(AutoSchema):
         return sorted(statuses)
 
     def _problem(self, status: int) -> dict[str, Any]:
-        special = getattr(self.view, "problems", {}).get(self.method, {}).get(status)
-        kinds = [special, ProblemSerializer] if special else [ProblemSerializer]
+        special = getattr(self.view, "problems", {}).get(self.method, {}).get(status, ())
+        kinds = [*special, ProblemSerializer]
         found = [self.resolve_serializer(kind, "response").ref for kind in kinds]
         answer = {
             "content": {CONTENT_TYPE: {"schema": found[0] if len(found) == 1 else {"anyOf": found}}},

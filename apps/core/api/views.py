@@ -79,7 +79,7 @@ class ApiView(CountedView):
     # Problems of a method that its path and body do not tell: for the OpenAPI document.
     also: ClassVar[Mapping[str, frozenset[int]]] = {}
     # Problems with members of their own: serializers by method and status, for the OpenAPI document.
-    problems: ClassVar[Mapping[str, Mapping[int, type[Any]]]] = {}
+    problems: ClassVar[Mapping[str, Mapping[int, tuple[type[Any], ...]]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -62,7 +62,7 @@ class HealthView(ApiView):
 
 class ReadyView(ApiView):
     public = True
-    problems = {"GET": {503: NotReadyProblemSerializer}}
+    problems = {"GET": {503: (NotReadyProblemSerializer,)}}
     counted = False
     tag = "operations"
 
@@ -101,7 +101,7 @@ class StalledProblemSerializer(ProblemSerializer):
 
 class MonitorView(ApiView):
     public = True
-    problems = {"GET": {503: StalledProblemSerializer}}
+    problems = {"GET": {503: (StalledProblemSerializer,)}}
     tag = "operations"
 
     @extend_schema(operation_id="health_monitor", summary="Are deposits seen?", responses=MonitorSerializer)

@@ -13,7 +13,7 @@ from django.db import connection
 
 from apps.accounts import signup_gate
 from apps.accounts.models import User
-from apps.accounts.signin import adapter
+from apps.accounts.signin import adapter, notices
 from apps.events.models import Event
 from tests.accounts.signin.support import EMAIL, OTHER, PASSWORD, Person, code_sent, incomplete, mails
 from tests.core.api.support import problem
@@ -238,7 +238,7 @@ def test_a_sign_up_whose_mail_cannot_be_queued_never_was(monkeypatch: pytest.Mon
     def broken(**_: Any) -> None:
         raise RuntimeError("no mail today")
 
-    monkeypatch.setattr(adapter, "message_queue", broken)
+    monkeypatch.setattr(notices, "message_queue", broken)
     problem(Person().post("sign-up", BODY), 500, "internal_error", retryable=True)
     assert (User.objects.count(), EmailAddress.objects.count(), Event.objects.count()) == (0, 0, 0)
 

@@ -23,7 +23,7 @@ def town(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Town]:
     """In a transaction that encloses the module's; its tests want the mark `django_db` for theirs inside."""
-    directory = Path(os.environ["SANDBOX_DIR"])
+    directory, factor = Path(os.environ["SANDBOX_DIR"]), second_factor.current()
     with provider_running() as google:
         settings = override_settings(
             MEDIA_ROOT=tmp_path_factory.mktemp("media"), SOCIALACCOUNT_PROVIDERS=google.settings
@@ -32,5 +32,5 @@ def town(
             yield replace(town_make(partial(offset.travel, directory, rpc=None)), google=google)
             transaction.set_rollback(True)
     client.forget()
-    second_factor.install(second_factor.NobodyHasOne())
+    second_factor.install(factor)
     (directory / offset.CLOCK_FILE).unlink(missing_ok=True)

@@ -272,9 +272,7 @@ STORIES: dict[str, Story] = {
     "auth_flow_abandon": Story(before=_unproved),
     "auth_email_resend": Story(before=lambda town: _pause_over(_email_begun(town))),
     "auth_google": Story(_ID_TOKEN, before=lambda town: {"body": _google(town)}),
-    "auth_google_connect": Story(
-        {"id_token": _ID_TOKEN}, before=lambda town: {**_signed_up(town), "body": _google(town)}
-    ),
+    "auth_google_connect": Story(_ID_TOKEN, before=lambda town: {**_signed_up(town), "body": _google(town)}),
     "auth_google_disconnect": Story(before=_connected),
     "auth_passkeys_add": Story({"name": "Phone", "credential": _ATTESTATION}, before=_passkey_begun),
     "auth_passkeys_options": Story({"passwordless": True}, before=_signed_up),

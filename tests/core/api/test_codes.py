@@ -56,7 +56,7 @@ def _refusing() -> frozenset[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef):
                 bases.setdefault(node.name, set()).update(_called(base) for base in node.bases)
-    found = {"DomainError"}
+    found = {"DomainError", "ScheduleError"}
     while more := {name for name, of in bases.items() if of & found} - found:
         found |= more
     return frozenset(found | {"refused"})

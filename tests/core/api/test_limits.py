@@ -174,7 +174,7 @@ def test_a_flushed_redis_gives_no_more_tries(address: str, settings: Any) -> Non
     client = Client(headers={"X-Forwarded-For": address})
     assert [client.post(SIGN_IN).status_code for _ in range(5)] == [404] * 5
     server = redis.Redis.from_url(settings.REDIS_URL)
-    kept = list(server.scan_iter("LIMITS*"))
+    kept = list(server.scan_iter("limit:*"))
     assert kept
     server.delete(*kept)
     assert client.post(SIGN_IN).status_code == 429

@@ -53,6 +53,7 @@ class Served:
 def served(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
+    factor = second_factor.current()
     directory, sandbox = tmp_path_factory.mktemp("schemathesis"), Path(os.environ["SANDBOX_DIR"])
     with django_db_blocker.unblock(), database_copy() as url:
         media = directory / "media"
@@ -66,7 +67,7 @@ def served(
         }
         with web_open(directory, **environment) as port:
             yield Served(town, port, directory / "web.log")
-    second_factor.install(second_factor.NobodyHasOne())
+    second_factor.install(factor)
     (sandbox / offset.CLOCK_FILE).unlink(missing_ok=True)
 
 

@@ -26,7 +26,7 @@ from rest_framework.views import APIView
 
 from apps.accounts.models import User
 from apps.accounts.signin import stepup
-from apps.accounts.signin.api.serializers import STEP_UP_PROBLEMS
+from apps.accounts.signin.api.serializers import PERSON_PROBLEMS
 from apps.accounts.tokens.api.answers import tokens_answer
 from apps.accounts.tokens.caller import transport_of
 from apps.accounts.tokens.domain import TokenPair
@@ -166,7 +166,7 @@ class PersonView(SignInView):
     scopes = {"GET": None, "POST": None, "PUT": None, "PATCH": None, "DELETE": None}
     authentication_classes = APIView.authentication_classes
     permission_classes = APIView.permission_classes
-    problems = STEP_UP_PROBLEMS
+    problems = PERSON_PROBLEMS
 
     def person_lock(self) -> None:
         """Lock order: person first. Whoever was closed, or is just being closed, is nobody: 401."""

@@ -259,5 +259,10 @@ class ReauthenticationProblemSerializer(ProblemSerializer):
 
 # `ApiView.problems` of a view whose writing methods want a step-up.
 STEP_UP_PROBLEMS = {
-    method: {401: ReauthenticationProblemSerializer} for method in ("POST", "PATCH", "DELETE")
+    method: {401: (ReauthenticationProblemSerializer,)} for method in ("POST", "PATCH", "DELETE")
+}
+# Of those that hand over to allauth: its session may have ended before ours.
+PERSON_PROBLEMS = {
+    method: {401: (ReauthenticationProblemSerializer, IncompleteProblemSerializer)}
+    for method in ("POST", "PATCH", "DELETE")
 }
