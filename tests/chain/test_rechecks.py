@@ -18,8 +18,6 @@ def booked(chain: Chain) -> OutboundTransaction:
     """A final transaction whose effect and gas are in the ledger."""
     # A fork must not take the wallet's money back.
     chain.node.mine(blocks=3)
-    # Far from the least that a block may ask: in another block it costs something else.
-    chain.node.base_fee_set(wei=10**9)
     row = chain.sent()
     chain.node.mine(blocks=3)
     chain.watch()
@@ -57,6 +55,8 @@ def broken() -> list[str]:
 
 def test_one_that_the_other_chain_has_in_another_block_keeps_its_end_and_gets_its_place(chain: Chain) -> None:
     row = booked(chain)
+    # What the blocks of the other chain ask.
+    chain.node.base_fee_set(wei=10**9)
     forked(chain, depth=4, again=(raw(chain, row), 3))
     assert Event.objects.filter(topic="network.resumed", payload__actor="ann").exists()
     # when the watcher holds its new block, which is not final yet

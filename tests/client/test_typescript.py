@@ -162,7 +162,7 @@ def test_the_client_compiles_and_nothing_hides_a_wrong_schema(program: Path) -> 
     written = [path for path in (PROJECT / "src").glob("*.ts") if path.name != "schema.ts"]
     assert len(written) >= 5
     for path in written:
-        code = re.sub(r"^(import .* from| *(//|/?\*)).*$", "", path.read_text(), flags=re.MULTILINE)
+        code = re.sub(r"^(import .* from| *(//|/?\*)).*$|`[^`]*`", "", path.read_text(), flags=re.MULTILINE)
         # `as const` says no more than what stands there, and a renamed import hides nothing.
         hiding = re.findall(r"\bany\b|\bas (?!const\b).*|@ts-ignore|@ts-nocheck|[\w\])]!(?=[.;,)\]])", code)
         assert hiding == [], path.name

@@ -15,7 +15,7 @@ from apps.sandbox.runtime.errors import SandboxError
 # Longer than the pause between two heartbeats.
 _QUIET_SECONDS = 40.0
 # The connection is cut on purpose when so many events have come by it, the rest of them unread.
-_CUT_EVERY = 40
+_CUT_EVERY = 6
 
 
 class Live:

@@ -263,6 +263,9 @@ STEP_UP_PROBLEMS = {
 }
 # Of those that hand over to allauth: its session may have ended before ours.
 PERSON_PROBLEMS = {
-    method: {401: (ReauthenticationProblemSerializer, IncompleteProblemSerializer)}
-    for method in ("POST", "PATCH", "DELETE")
+    "GET": {401: (IncompleteProblemSerializer,)},
+    **{
+        method: {401: (ReauthenticationProblemSerializer, IncompleteProblemSerializer)}
+        for method in ("POST", "PATCH", "DELETE")
+    },
 }
