@@ -29,7 +29,7 @@ FORMS = [
 # ... and by its name.
 NAMES = {
     *("milliseconds", "age_seconds", "lag_seconds", "next_cursor", "prefix", "qr_svg", "key", "version"),
-    *("recovery_codes", "referral_code", "sequence"),
+    *("proof", "recovery_codes", "referral_code", "sequence"),
 }
 # What is too long to be shown whole, and what nobody should take for somebody's.
 LONG, SECRET = (
