@@ -262,7 +262,7 @@ STEP_UP_PROBLEMS = {
     method: {401: (ReauthenticationProblemSerializer,)} for method in ("POST", "PATCH", "DELETE")
 }
 # Of those that hand over to allauth: its session may have ended before ours.
-PERSON_PROBLEMS = {
+PERSON_PROBLEMS: dict[str, dict[int, tuple[type[ProblemSerializer], ...]]] = {
     "GET": {401: (IncompleteProblemSerializer,)},
     **{
         method: {401: (ReauthenticationProblemSerializer, IncompleteProblemSerializer)}
