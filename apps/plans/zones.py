@@ -53,7 +53,16 @@ def instant_at(day: date, at: time, zone: ZoneInfo) -> datetime:
     `fold=0` (PEP 495) is both of our rules at once: in a gap it takes the offset before the gap, so 02:30
     runs at what the clock calls 03:30; in an overlap it takes the first of the two.
     """
-    return datetime.combine(day, at, zone).astimezone(UTC)
+    wall = datetime.combine(day, at)
+    found = wall.replace(tzinfo=zone).astimezone(UTC)
+    seen = found.astimezone(zone).replace(tzinfo=None, fold=0)
+    if seen != wall:
+        # A gap; or zoneinfo took a clock change for one that the zone's last rule has and that year had not
+        # (America/Nuuk, October 2023): then another instant has just that wall-clock time.
+        other = found + (wall - seen)
+        if other.astimezone(zone).replace(tzinfo=None, fold=0) == wall:
+            return other
+    return found
 
 
 @cache
