@@ -4,8 +4,8 @@ Made for Docker's HEALTHCHECK, so it must be cheap: no Django, no broker, a few 
 
 - web, stream and flower answer over HTTP, so they are asked. The path of the first two is the live one, which says
   nothing of PostgreSQL: restarting processes heals no database.
-- worker, signer and beat have no port. They touch a file, and one that is not touched is a process that hangs
-  or has lost its broker. No timer of its own touches it, which would go on in a process that is stuck:
+- worker, background, signer and beat have no port. They touch a file, and one that is not touched is a process that
+  hangs or has lost its broker. No timer of its own touches it, which would go on in a process that is stuck:
   a worker does so when its main loop sends a heartbeat to the broker, beat at the end of each tick, whether it
   leads or stands by.
 """
@@ -22,7 +22,7 @@ from config import env
 STALE_AFTER_SECONDS = 60
 HTTP_TIMEOUT_SECONDS = 3
 HTTP_ROLES = ("web", "stream", "flower")
-FILE_ROLES = ("worker", "signer", "beat")
+FILE_ROLES = ("worker", "background", "signer", "beat")
 WEB_PATH = "/api/v1/health"
 FLOWER_PATH = "/healthcheck"
 

@@ -1,4 +1,4 @@
-"""One image, many roles: `python -m config.roles web|stream|worker|signer|beat|flower` becomes that process.
+"""One image, many roles: `python -m config.roles web|stream|worker|background|signer|beat|flower` becomes that process.
 
 The sandbox's supervisor, the Dockerfile, docker-compose and railway.toml all start processes through here, so
 that what runs in development is what runs in production.
@@ -12,14 +12,19 @@ from pathlib import Path
 
 from config import env
 
-QUEUES = ("plans", "chain", "default", "mail")
+# What moves money, and what may wait for it: mails, exports, checks that read everything. A worker takes both kinds
+# unless WORKER_QUEUES says otherwise; the background role takes the second alone.
+MONEY_QUEUES = ("plans", "chain", "default")
+BACKGROUND_QUEUES = ("mail", "background")
+QUEUES = (*MONEY_QUEUES, *BACKGROUND_QUEUES)
 SIGNING_QUEUE = "signing"
+# Where background work shares a machine with money, money has the processor first.
+BACKGROUND_NICENESS = 5
 
 
 def command(role: str) -> list[str]:
     """The argument list of a role; raises `SystemExit` for an unknown one."""
     python = sys.executable
-    concurrency = str(env.integer("WORKER_CONCURRENCY", default=2))
     celery = [python, "-m", "celery", "--app", "config.celery", "--quiet"]
     worker = [*celery, "worker", "--without-mingle", "--loglevel", env.text("LOG_LEVEL", default="INFO")]
     commands = {
@@ -43,7 +48,14 @@ def command(role: str) -> list[str]:
             "--no-http1-keep-alive", "--no-ws", "--respawn-failed-workers",
             "--workers-kill-timeout", "10",
         ],
-        "worker": [*worker, "--queues", ",".join(QUEUES), "--concurrency", concurrency, "--hostname", "worker-%n@%h"],
+        "worker": [
+            *worker, "--queues", ",".join(_worker_queues()),
+            "--concurrency", str(env.integer("WORKER_CONCURRENCY", default=2)), "--hostname", "worker-%n@%h",
+        ],
+        "background": [
+            *worker, "--queues", ",".join(BACKGROUND_QUEUES),
+            "--concurrency", str(env.integer("BACKGROUND_CONCURRENCY", default=2)), "--hostname", "background-%n@%h",
+        ],
         "signer": [*worker, "--queues", SIGNING_QUEUE, "--concurrency", "1", "--hostname", "signer-%n@%h"],
         "beat": [
             *celery, "beat", "--scheduler", "workers.beat:SingleScheduler", "--pidfile=",
@@ -58,6 +70,15 @@ def command(role: str) -> list[str]:
     if role not in commands:
         raise SystemExit(f"unknown role {role!r}; one of: {', '.join(commands)}")
     return commands[role]
+
+
+def _worker_queues() -> list[str]:
+    """The queues of a worker, as WORKER_QUEUES names them; raises `SystemExit` for one that nobody rings."""
+    queues = env.words("WORKER_QUEUES", default=list(QUEUES))
+    unknown = sorted(set(queues) - set(QUEUES))
+    if unknown or not queues:
+        raise SystemExit(f"WORKER_QUEUES: unknown queue {', '.join(unknown)}; some of: {', '.join(QUEUES)}")
+    return queues
 
 
 def metrics_directory(place: Path) -> Path:
@@ -78,7 +99,7 @@ def files_allow(count: int) -> None:
 
 def main() -> None:
     if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m config.roles web|stream|worker|signer|beat|flower")
+        raise SystemExit("usage: python -m config.roles web|stream|worker|background|signer|beat|flower")
     arguments = command(sys.argv[1])
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
     os.environ.setdefault("SERVICE_NAME", sys.argv[1])
@@ -87,6 +108,8 @@ def main() -> None:
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")
     if sys.argv[1] == "stream":
         files_allow(env.integer("STREAM_CONNECTIONS", default=2_000) + 200)
+    if sys.argv[1] == "background":
+        os.nice(BACKGROUND_NICENESS)
     place = env.text("HEARTBEAT_DIR", default="")
     if sys.argv[1] == "web" and place:
         # Read by prometheus_client itself, when it is imported.

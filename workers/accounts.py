@@ -13,7 +13,7 @@ def audit_seal() -> None:
     sealing.records_seal_all()
 
 
-@task("accounts.audit_check", queue="default")
+@task("accounts.audit_check", queue="background")
 def audit_check() -> None:
     """The head in the log line is the chain's anchor outside of the database: `manage.py audit verify --anchor`."""
     check = checking.check_advance()

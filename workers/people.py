@@ -7,21 +7,21 @@ from apps.launch.waitlist import waitlist_purge
 from workers.task import task
 
 
-@task("accounts.export", queue="default")
+@task("accounts.export", queue="background")
 def exports_build() -> None:
     work.drain(exports.BUILD)
 
 
-@task("accounts.export_delete", queue="default")
+@task("accounts.export_delete", queue="background")
 def exports_expire() -> None:
     work.drain(exports.DELETE)
 
 
-@task("launch.invite", queue="default")
+@task("launch.invite", queue="background")
 def invitations_send() -> None:
     work.drain(kinds.INVITE)
 
 
-@task("launch.waitlist_purge", queue="default")
+@task("launch.waitlist_purge", queue="background")
 def waitlist_purged() -> None:
     waitlist_purge()

@@ -2,6 +2,7 @@
 
 from apps.core import work
 from apps.plans import kinds
+from apps.plans.steps.batching import slots_gathering
 from workers.task import task
 
 
@@ -17,7 +18,8 @@ def slots_reserve() -> None:
 
 @task("plans.batch", queue="plans")
 def slots_batch() -> None:
-    work.drain(kinds.BATCH)
+    if not slots_gathering():
+        work.drain(kinds.BATCH)
 
 
 @task("plans.price", queue="chain")

@@ -35,26 +35,26 @@ def partitions_ensure() -> None:
         logger.error("rows in default partitions", tables=stray)
 
 
-@task("core.idempotency_purge", queue="default")
+@task("core.idempotency_purge", queue="background")
 def idempotency_purge() -> None:
     """Expired keys, a limited number at a time; the next run goes on. With them the limits' old windows."""
     idempotency_keys_purge()
     rate_windows_purge()
 
 
-@task("accounts.signin_purge", queue="default")
+@task("accounts.signin_purge", queue="background")
 def signins_purge() -> None:
     """What signing in left behind and is over, a limited number of rows at a time."""
     signin_purge()
 
 
-@task("accounts.sessions_purge", queue="default")
+@task("accounts.sessions_purge", queue="background")
 def tokens_purge() -> None:
     """Expired refresh tokens and sessions that ended long ago, a limited number at a time."""
     sessions_purge()
 
 
-@task("operations.invariants", queue="default")
+@task("operations.invariants", queue="background")
 def invariants_check() -> None:
     """Every invariant, in production too; a violation is an error log that alerting can match."""
     for verdict in metrics.invariants_check():

@@ -68,6 +68,9 @@ class Work(Generic[T]):
     # A row that waits (`Claim.wait`) is looked at once per ring, however short its wait: else many such rows would
     # keep each other due, and one drain busy to the end of its budget.
     once_per_drain: bool = False
+    # Two processes that claim at once share the due rows between them. For a step that makes one of many rows, that is
+    # two where one would do: here the second waits until the first has claimed, and finds what is left.
+    claims_alone: bool = False
     chunk: int = 500
     lease_seconds: float = 15.0
     max_attempts: int = 8
@@ -202,6 +205,10 @@ def claim_due(work: Work[T], *, at: datetime | None = None) -> Claim[T]:
     # A row whose lease ran out was lost with its worker. After the second loss it is a suspect.
     suspect = sql.SQL("item.lease_token IS NOT NULL AND item.attempts >= 2")
     with transaction.atomic():
+        if work.claims_alone:
+            _execute(
+                sql.SQL("SELECT pg_advisory_xact_lock(hashtext(%(name)s))"), {"name": f"work.{work.name}"}
+            )
         ids = _claim(work, sql.SQL("NOT (") + suspect + sql.SQL(")"), parameters)
         if not ids:
             _bury_lost(work, suspect, parameters)

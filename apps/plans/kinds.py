@@ -26,7 +26,15 @@ RESERVE = register(
     Work("plans.reserve", Slot, (SlotState.OPEN,), advance=slots_reserve, unread=_SLOT, chunk=2_500)
 )
 BATCH = register(
-    Work("plans.batch", Slot, (SlotState.RESERVED,), advance=slots_batch, unread=_SLOT, chunk=10_000)
+    Work(
+        "plans.batch",
+        Slot,
+        (SlotState.RESERVED,),
+        advance=slots_batch,
+        claims_alone=True,
+        unread=_SLOT,
+        chunk=10_000,
+    )
 )
 PRICE = register(
     Work(

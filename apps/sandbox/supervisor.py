@@ -20,11 +20,13 @@ from apps.sandbox.runtime.ports import HOST, port_is_free, port_pick
 from apps.sandbox.runtime.processes import Child, Console
 from apps.sandbox.runtime.sandbox import Sandbox
 
-ROLES = ("web", "stream", "worker", "signer", "beat", "flower")
+ROLES = ("web", "stream", "worker", "background", "signer", "beat", "flower")
 # Beat first, so that nothing new is rung; the services go last, when nobody needs them any more.
-_STOP_ORDER = ("beat", "flower", "stream", "web", "worker", "signer")
+_STOP_ORDER = ("beat", "flower", "stream", "web", "worker", "background", "signer")
 _PORTS = {"web": ("PORT", 8000), "stream": ("STREAM_PORT", 8001), "flower": ("FLOWER_PORT", 5555)}
-_CONSUMERS = ("worker", "signer")
+_CONSUMERS = ("worker", "background", "signer")
+# What is left for a worker beside the background role, as docker-compose.yml and docs/deploy.md have it.
+MONEY_QUEUES = "plans,chain,default"
 READY_PATH = "/api/v1/health/ready"
 OPERATOR_FILE = "operator.json"
 # A worker that is in the middle of a task needs up to ten seconds to hand it back (config/celery.py).
@@ -199,6 +201,8 @@ class Supervisor:
             heart.parent.mkdir(parents=True, exist_ok=True)
             heart.unlink(missing_ok=True)
             environment = {**self.environment(keys=role == "signer"), "HEARTBEAT_DIR": str(heart.parent)}
+            if role == "worker" and "background" in self.roles:
+                environment["WORKER_QUEUES"] = MONEY_QUEUES
             if role in _PORTS:
                 variable, usual = _PORTS[role]
                 port = port_pick() if self._free_ports else _port(os.environ.get(variable), usual)

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.support.stack import Stack, stack_open
+from tests.support.stack import ROLES, Stack, stack_open
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUNS = 3
@@ -31,7 +31,8 @@ def main() -> int:
     console = Console(width=150 if not sys.stdout.isatty() else None)
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
-    with stack_open(ROOT / "var" / f"bench-{os.getpid()}", fsync=True) as stack:
+    roles = (*ROLES, "background")
+    with stack_open(ROOT / "var" / f"bench-{os.getpid()}", fsync=True, roles=roles) as stack:
         os.environ.update({**stack.environment(keys=True), "LOG_LEVEL": "ERROR"})
         import django
 

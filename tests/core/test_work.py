@@ -348,6 +348,27 @@ def test_with_the_row_lock_each_row_is_taken_once() -> None:
     assert sorted(_race(4, claims)) == ids
 
 
+@pytest.mark.parametrize(("alone", "met"), [(False, 3), (True, 0)])
+def test_a_kind_that_claims_alone_waits_for_a_claim_on_its_way(alone: bool, met: int) -> None:
+    """Without that, two that claim at once share what is due, and make two where one would do."""
+    make(6)
+    found: list[int] = []
+
+    def claim() -> None:
+        found.append(len(work.claim_due(kind(claims_alone=alone, chunk=3)).ids))
+        connection.close()
+
+    second = threading.Thread(target=claim)
+    with transaction.atomic():
+        assert len(work.claim_due(kind(claims_alone=alone, chunk=3)).ids) == 3
+        second.start()
+        second.join(timeout=1)
+        assert sum(found) == met
+    second.join()
+
+    assert found == [3]
+
+
 def test_claiming_costs_the_same_number_of_statements_whatever_the_chunk(
     django_assert_num_queries: Callable[[int], object],
 ) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
-from config import health
+from apps.sandbox import supervisor
+from config import health, roles
 from config.roles import command
 from tests.house.tree import ROOT, read
 
-ROLES = ["web", "stream", "worker", "signer", "beat", "flower"]
+ROLES = ["web", "stream", "worker", "background", "signer", "beat", "flower"]
 RAILWAY = {role: "railway.toml" if role == "web" else f"railway/{role}.toml" for role in ROLES}
 
 
@@ -208,9 +209,25 @@ def test_every_variable_of_compose_is_explained() -> None:
 
 def test_worker_has_time_to_stop_before_it_is_killed() -> None:
     """Ten seconds of soft shutdown, then what is left is handed back; compose and Railway wait longer than that."""
-    for role in ("worker", "signer"):
+    for role in ("worker", "background", "signer"):
         assert int(service(role)["stop_grace_period"].removesuffix("s")) >= 30
         assert railway(role)["deploy"]["drainingSeconds"] >= 30
+
+
+def test_a_worker_beside_the_background_role_takes_all_the_other_queues() -> None:
+    """Named in three places; a queue that one of them forgets is read by nobody there."""
+    money = ",".join(roles.MONEY_QUEUES)
+
+    assert service("worker")["environment"]["WORKER_QUEUES"] == f"${{WORKER_QUEUES:-{money}}}"
+    assert money == supervisor.MONEY_QUEUES
+    assert f"`WORKER_QUEUES` = `{money}`" in read("docs/deploy.md")
+
+
+def test_a_worker_refuses_a_queue_that_nobody_rings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKER_QUEUES", "plans,chian")
+
+    with pytest.raises(SystemExit, match=r"WORKER_QUEUES: unknown queue chian; some of: plans, chain,"):
+        command("worker")
 
 
 # --- Railway

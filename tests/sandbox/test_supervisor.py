@@ -23,7 +23,7 @@ from tests.sandbox.platform import Terminal
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(180)]
 
-ROLES = {"web", "stream", "worker", "signer", "beat", "flower"}
+ROLES = {"web", "stream", "worker", "background", "signer", "beat", "flower"}
 SERVICES = {"postgres", "valkey", "anvil"}
 
 

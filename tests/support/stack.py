@@ -13,6 +13,7 @@ from apps.sandbox.runtime.errors import SandboxError
 from apps.sandbox.supervisor import Supervisor
 from tests.support.rpc_proxy import RpcProxy
 
+# Its worker does background work too; with the role of that name among them, money alone.
 ROLES = ("worker", "signer", "beat")
 # Lease times are scaled down, so that a killed worker's rows are free after seconds, not a minute.
 LEASE_SCALE = "0.1"
@@ -24,11 +25,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Stack(Supervisor):
     """A supervisor whose roles can be restarted with failpoints, and whose chain is reached through a proxy."""
 
-    def __init__(self, directory: Path, *, fsync: bool = False) -> None:
+    def __init__(self, directory: Path, *, fsync: bool = False, roles: Sequence[str] = ROLES) -> None:
         shutil.rmtree(directory, ignore_errors=True)
         super().__init__(
             directory,
-            roles=ROLES,
+            roles=roles,
             fsync=fsync,
             free_ports=True,
             environment={"LEASE_SCALE": LEASE_SCALE, "LOG_LEVEL": "INFO"},
@@ -53,13 +54,13 @@ class Stack(Supervisor):
         self.proxy_second.start()
 
     def roles_start(self, *, failpoints: Mapping[str, str] | None = None) -> None:
-        """Have worker, signer and beat running, the named roles with their `FAILPOINTS`; what dies is restarted.
+        """Have the stack's roles running, the named ones with their `FAILPOINTS`; what dies is restarted.
 
         Roles that run already with the same failpoints go on: processes live long, and starting one is what costs.
         """
         wanted = dict(failpoints or {})
         with self._guard:
-            fresh = [role for role in ROLES if not self._as_wanted(role, wanted)]
+            fresh = [role for role in self.roles if not self._as_wanted(role, wanted)]
             for role in fresh:
                 if role in self._runs:
                     self._runs.pop(role).child.kill()
@@ -149,7 +150,7 @@ class Stack(Supervisor):
 
 
 @contextmanager
-def stack_open(directory: Path, *, fsync: bool = False) -> Iterator[Stack]:
+def stack_open(directory: Path, *, fsync: bool = False, roles: Sequence[str] = ROLES) -> Iterator[Stack]:
     """A stack with its services, stopped and removed however the block ends.
 
     SIGINT, SIGTERM and SIGHUP end the block by `SystemExit` with 128 + number; from then on they are ignored, since
@@ -161,7 +162,7 @@ def stack_open(directory: Path, *, fsync: bool = False) -> Iterator[Stack]:
         sys.exit(128 + number)
 
     before = {number: signal.signal(number, end) for number in _SIGNALS}
-    stack = Stack(directory, fsync=fsync)
+    stack = Stack(directory, fsync=fsync, roles=roles)
     try:
         stack.services_start()
         yield stack

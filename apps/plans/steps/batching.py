@@ -1,13 +1,30 @@
 """Step 3: batch. Reserved slots of one market become one swap, so that gas and time are paid once for all."""
 
 from collections import defaultdict
+from datetime import timedelta
 from uuid import UUID
+
+from django.db.models.functions import Now
 
 from apps.core import bulk, clock, doorbell, failpoints, work
 from apps.core.ids import uuid7
 from apps.plans.models import Batch, Slot, SlotState
 from apps.plans.steps.outcomes import closure_for_plan, plans_stopped_locked, slots_close
 from apps.providers.models import Market
+
+# How long a reserved slot waits at most for those that are still being reserved.
+GATHER_SECONDS = 2.0
+
+
+def slots_gathering() -> bool:
+    """Whether to leave the reserved slots for now: others fall due with them, and one swap costs less than two.
+
+    Whoever reserves the last of them rings again, and so does the tick; no slot waits longer than `GATHER_SECONDS`.
+    """
+    coming = Slot.objects.filter(state=SlotState.OPEN, buried_at=None, run_after__lte=clock.now())
+    patience = Now() - timedelta(seconds=GATHER_SECONDS)
+    waited = Slot.objects.filter(state=SlotState.RESERVED, buried_at=None, updated_at__lt=patience)
+    return coming.exists() and not waited.exists()
 
 
 def slots_batch(slots: list[Slot]) -> None:

@@ -17,7 +17,7 @@ from apps.sandbox.supervisor import Supervisor
 # What the play ends with when it came to its end and something does not hold.
 BROKEN = 3
 # Flower only watches, and two cores have enough to do.
-ROLES = ("web", "stream", "worker", "signer", "beat")
+ROLES = ("web", "stream", "worker", "background", "signer", "beat")
 # Below the demo's directory: where mails arrive.
 MAIL_DIR = "mail"
 
