@@ -1,8 +1,9 @@
 """Money from outside in, collected, and out again: the second world that cases play with."""
 
 import secrets
+import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +22,7 @@ from apps.ledger.selectors import balances_for_owner
 from apps.providers.services import price_snapshots_refresh
 from apps.withdrawals import services as withdrawals
 from apps.withdrawals.models import Withdrawal, WithdrawalDestination, WithdrawalRule
-from tests.chaos.world import SETTLE_SECONDS, World, people_names
+from tests.chaos.world import SETTLE_SECONDS, World, networks_resume, people_names
 from tests.support.stack import Stack, wait_until
 from workers.task import QUEUE_OF
 
@@ -43,6 +44,8 @@ class Money(World):
 
     since: datetime
     outside: tuple[str, str]
+    # An operator resumes the network whenever it halts.
+    watched_over: threading.Event = field(default_factory=threading.Event)
 
     def deposits(self, **having: Any) -> list[Deposit]:
         return list(Deposit.objects.filter(user__in=self.people, **having).select_related("asset", "address"))
@@ -127,10 +130,13 @@ def money_ask(world: Money) -> None:
 def money_wait(world: Money) -> float:
     """Until everything is credited, collected, paid out and final, and all gas is booked."""
     money_ask(world)
-    planned = [clock.now()]
+    planned, looked = [clock.now()], [clock.now()]
 
     def done() -> bool:
         connection.close_if_unusable_or_obsolete()
+        if world.watched_over.is_set() and clock.now() - looked[0] > timedelta(seconds=3):
+            looked[0] = clock.now()
+            networks_resume()
         if not world.credited() or any(row.closed_at is None for row in world.withdrawals()):
             return False
         left = Holding.objects.filter(address__user__in=world.people, units__gt=0).exclude(asset__code="ETH")

@@ -10,13 +10,12 @@ from celery import current_app
 from django.conf import settings
 from django.db import connection
 
-from apps.chain import services as chain
 from apps.chain.models import Network, OutboundTransaction, Recheck, TransactionAttempt
 from apps.events.models import Event
 from apps.sandbox.runtime.anvil import Anvil
 from apps.sandbox.runtime.processes import Child
 from tests.chaos.money import DEPOSITED, REORG_LIMIT, Money, money_ask, money_state, money_wait
-from tests.chaos.world import World
+from tests.chaos.world import World, networks_resume
 from tests.support.stack import Stack, wait_until
 from workers.task import QUEUE_OF
 
@@ -93,7 +92,7 @@ def credit_forked(depth: int, *, name: str = "", limit: int = REORG_LIMIT) -> Du
         anvil.mining_interval(seconds=1)
         if depth > limit:
             threading.Event().wait(2)
-            _resume()
+            _resume(world)
 
     return during
 
@@ -150,7 +149,7 @@ def sweep_forked(depth: int, *, gone: bool = False, name: str = "") -> During:
         anvil.mining_interval(seconds=1)
         if depth > 1:
             threading.Event().wait(2)
-            _resume()
+            _resume(world)
 
     return during
 
@@ -271,8 +270,12 @@ def _halted(world: Money) -> None:
     )
 
 
-def _resume() -> None:
-    """What an operator does once the node shows the chain that stays; final transactions are looked for by then."""
-    for network in Network.objects.filter(halted_at__isnull=False):
-        chain.network_resume(network_id=network.pk, actor="chaos")
+def _resume(world: Money) -> None:
+    """What an operator does once the node shows the chain that stays; final transactions are looked for by then.
+
+    A deposit that had been collected already halts the network once more, until the chain shows it again: from now on
+    somebody looks, and resumes.
+    """
+    networks_resume()
     Network.objects.update(reorg_limit=REORG_LIMIT)
+    world.watched_over.set()

@@ -10,7 +10,8 @@ from uuid import UUID
 from django.db import DatabaseError, connection, transaction
 
 from apps.accounts.models import User
-from apps.chain.models import NetworkWatch, OutboundTransaction, RpcEndpoint, Wallet
+from apps.chain.models import Network, NetworkWatch, OutboundTransaction, RpcEndpoint, Wallet
+from apps.chain.services import network_resume
 from apps.core import clock, doorbell, invariants, work
 from apps.core.models import Asset
 from apps.ledger.selectors import balances_for_owner
@@ -64,15 +65,24 @@ def endpoints_heal() -> None:
     RpcEndpoint.objects.exclude(name="anvil").delete()
     RpcEndpoint.objects.update(failures=0, open_until=None, last_block=None, last_error="")
     VenueHealth.objects.all().delete()
+    networks_resume()
+
+
+def networks_resume() -> None:
+    """What an operator does with a network that halted."""
+    for network in Network.objects.filter(halted_at__isnull=False):
+        network_resume(network_id=network.pk, actor="chaos")
 
 
 def world_make(stack: Stack) -> World:
     """Two people with money that really lies in the wallet, and their plans, not due yet."""
     asset, wallet = Asset.objects.get(code="USDC"), Wallet.objects.get(role="swap")
     people = []
-    for name, funds in zip(people_names(), (1_000, 150), strict=True):
+    shares = (1_000, 150)
+    stack.sandbox.market.mint(symbol="USDC", to=wallet.address, units=sum(shares) * USDC)
+    _final_wait(stack)
+    for name, funds in zip(people_names(), shares, strict=True):
         person = User.objects.create(email=name)
-        stack.sandbox.market.mint(symbol="USDC", to=wallet.address, units=funds * USDC)
         credit_by_hand(
             user_id=person.pk,
             asset_id=asset.pk,
@@ -102,6 +112,25 @@ def world_make(stack: Stack) -> World:
             )
         )
     return World(people, plans)
+
+
+def _final_wait(stack: Stack) -> None:
+    """Until the platform holds the chain's head as final, if it watches the chain already.
+
+    Books that are ahead of the chain are a divergence; two looks at that, in two cases, and buying is paused.
+    """
+    network = Network.objects.get()
+    if network.watched_block is None or not stack.roles_running:
+        return
+    assert stack.sandbox.anvil is not None
+    head = int(stack.sandbox.anvil.rpc.call("eth_blockNumber"), 16)
+
+    def final() -> bool:
+        connection.close_if_unusable_or_obsolete()
+        network.refresh_from_db()
+        return network.final_block is not None and network.final_block >= head
+
+    wait_until(final, seconds=30, what=lambda: f"block {head} is final; now {network.final_block}")
 
 
 def world_begin(world: World) -> None:

@@ -76,6 +76,10 @@ class Stack(Supervisor):
             lambda: all(self._answers(role) for role in fresh), seconds=90, what=f"{', '.join(fresh)} answer"
         )
 
+    @property
+    def roles_running(self) -> bool:
+        return bool(self._runs)
+
     def _as_wanted(self, role: str, failpoints: Mapping[str, str]) -> bool:
         run = self._runs.get(role)
         same = role == "beat" or self._failpoints.get(role) == failpoints.get(role)
