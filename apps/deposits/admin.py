@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin import EmptyFieldListFilter
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -69,7 +70,7 @@ class DepositAdmin(_ReadOnlyAdmin):
         "hand_requested_by",
         "block_number",
     )
-    list_filter = ("state", "reason", "network", "kind")
+    list_filter = ("state", "reason", "network", "kind", ("gone_at", EmptyFieldListFilter))
     list_select_related = ("user", "network", "asset")
     search_fields = ("user__email", "transaction_hash", "address__address", "id")
     exclude = ("lease_token",)

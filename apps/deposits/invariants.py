@@ -69,6 +69,22 @@ def credited_once() -> Finding:
     return Finding(bad, {"deposits": deposits, "credited": credited})
 
 
+@invariant("deposits.collected_on_chain")
+def collected_on_chain() -> Finding:
+    """What was collected is in a block that we hold: a fork took nothing back that had left its address already."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, credited_units, gone_at FROM deposits_deposit WHERE gone_at IS NOT NULL"
+            " ORDER BY gone_at LIMIT %s",
+            [_SHOWN],
+        )
+        bad = [
+            f"deposit {row[0]}: {row[1]} units credited and collected, on no chain since {row[2]:%Y-%m-%d %H:%M:%S}"
+            for row in cursor.fetchall()
+        ]
+    return Finding(bad, {})
+
+
 @invariant("deposits.holdings_equal_custody")
 def holdings_equal_custody() -> Finding:
     """Per asset, what the books have at all addresses together is the custody of deposits."""

@@ -173,6 +173,9 @@ class Deposit(WorkItem):
     # What was final when a node last proved that it is in its block: stands in for headers that were let go since.
     checked_block = models.BigIntegerField(null=True, blank=True)
     credited_at = models.DateTimeField(null=True, blank=True)
+    # Credited and collected, and since then on no chain that we hold: there is nothing to take it back from. The
+    # network was halted for it once; it counts again when its transaction is seen in another block.
+    gone_at = models.DateTimeField(null=True, blank=True)
     # Credit by hand (and writing off a debt) takes two operators: one asks and says why, another approves.
     hand_requested_by = models.CharField(max_length=254, blank=True)
     hand_requested_at = models.DateTimeField(null=True, blank=True)
@@ -221,6 +224,9 @@ class Deposit(WorkItem):
             ),
             models.Index(
                 fields=["user", "asset"], condition=Q(owed_units__gt=0), name="deposits_deposit_debts"
+            ),
+            models.Index(
+                fields=["gone_at"], condition=Q(gone_at__isnull=False), name="deposits_deposit_gone"
             ),
             models.Index(fields=["network", "block_number"], name="deposits_deposit_block"),
             models.Index(fields=["user", "created_at", "id"], name="deposits_deposit_listing"),

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from apps.accounts.services import user_freeze
 from apps.chain.models import Network
 from apps.chain.services import network_halt
-from apps.core import bulk
+from apps.core import bulk, clock
 from apps.core.failpoints import reach
 from apps.core.ids import uuid7_floor
 from apps.core.work import STEPPED
@@ -38,14 +38,14 @@ _GONE = """
 SELECT deposit.id FROM deposits_deposit AS deposit
 JOIN chain_block AS block ON block.network_id = deposit.network_id AND block.hash = deposit.block_hash
 WHERE deposit.network_id = %(network)s AND block.orphaned_at IS NOT NULL
-    AND deposit.state NOT IN ('orphaned', 'reversed', 'frozen')
+    AND deposit.state NOT IN ('orphaned', 'reversed', 'frozen') AND deposit.gone_at IS NULL
 UNION
 SELECT deposit.id FROM deposits_deposit AS deposit
 JOIN chain_block AS block ON block.network_id = deposit.network_id AND block.number = deposit.block_number
     AND block.orphaned_at IS NULL
 WHERE deposit.network_id = %(network)s AND block.hash <> deposit.block_hash
     AND deposit.block_number >= (SELECT min(number) FROM chain_block WHERE network_id = %(network)s)
-    AND deposit.state NOT IN ('orphaned', 'reversed', 'frozen')
+    AND deposit.state NOT IN ('orphaned', 'reversed', 'frozen') AND deposit.gone_at IS NULL
 """
 
 # What was bought with an asset since an instant: the purchases' entries on what was held for them.
@@ -204,7 +204,9 @@ def _reversals(rows: Sequence[Deposit]) -> tuple[list[JournalDraft], list[int]]:
 def _still_there(rows: list[Deposit]) -> list[Deposit]:
     """Rows whose money the books still have at the address. What was collected since is an operator's case.
 
-    A collection is final before it is booked, and a reorg below something final halts the network by itself.
+    A collection is final before it is booked, and a reorg below something final halts the network by itself. Each
+    halts it once: an operator who resumes has the chain read again, which may show the deposit in another block
+    (`sightings`), or not at all (invariant `deposits.collected_on_chain`).
     """
     holdings = {
         (held.address_id, held.asset_id): int(held.units)
@@ -212,15 +214,18 @@ def _still_there(rows: list[Deposit]) -> list[Deposit]:
         .filter(address_id__in={row.address_id for row in rows}, asset_id__in={row.asset_id for row in rows})
         .order_by("asset_id", "address_id")
     }
-    kept = []
+    kept, lost = [], []
     for row in rows:
         key = row.address_id, _asset(row)
         if holdings.get(key, 0) < row.credited_units:
             reason = f"deposit {row.pk} was taken back by the chain after it was collected"
             network_halt(network_id=row.network_id, reason=reason)
+            lost.append(row.pk)
             continue
         holdings[key] -= row.credited_units
         kept.append(row)
+    if lost:
+        bulk.update("deposits_deposit", lost, {}, constants={"gone_at": clock.now()})
     return kept
 
 

@@ -7,11 +7,11 @@ from uuid import UUID
 
 from django.db import connection, transaction
 
-from apps.core import clock, doorbell
+from apps.core import bulk, clock, doorbell
 from apps.core.failpoints import reach
 from apps.core.ids import uuid7_many
 from apps.deposits import notices
-from apps.deposits.domain import Sighting
+from apps.deposits.domain import DepositState, Sighting
 from apps.deposits.models import Deposit
 from apps.deposits.reorgs import deposits_take_back
 from apps.events.services import events_publish
@@ -48,7 +48,25 @@ _MOVED = (
 SELECT known.id FROM shown JOIN deposits_deposit AS known ON known.network_id = %(network)s
     AND known.transaction_hash = shown.hash AND known.kind = shown.kind AND known.position = shown.position
 JOIN chain_block AS block ON block.network_id = %(network)s AND block.hash = shown.block
-WHERE known.block_hash <> shown.block AND known.state NOT IN ('orphaned', 'reversed', 'frozen')
+WHERE (known.block_hash <> shown.block OR known.gone_at IS NOT NULL)
+    AND known.state NOT IN ('orphaned', 'reversed', 'frozen')
+"""
+)
+
+# Credited, and collected since: it cannot be taken back and seen anew. On the chain again with the same amount for the
+# same address, it stays what it is, in its new block.
+_RETURNED = (
+    _SHOWN
+    + """
+SELECT DISTINCT ON (known.id) known.id, shown.number, shown.block, shown.time
+FROM shown JOIN deposits_deposit AS known ON known.network_id = %(network)s
+    AND known.transaction_hash = shown.hash AND known.kind = shown.kind AND known.position = shown.position
+JOIN chain_block AS block ON block.network_id = %(network)s AND block.hash = shown.block
+LEFT JOIN deposits_holding AS held ON held.address_id = known.address_id AND held.asset_id = known.asset_id
+WHERE known.state = 'credited' AND known.address_id = shown.address_id AND known.contract = shown.contract
+    AND known.amount_units = shown.amount AND (known.gone_at IS NOT NULL
+        OR (known.block_hash <> shown.block AND coalesce(held.units, 0) < known.credited_units))
+ORDER BY known.id
 """
 )
 
@@ -116,9 +134,9 @@ def sightings_record(network_id: UUID, sightings: Sequence[Sighting]) -> int:
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute(_MOVED, columns)
-            moved = [row[0] for row in cursor.fetchall()]
+            moved = {row[0] for row in cursor.fetchall()}
         if moved:
-            deposits_take_back(ids=moved)
+            deposits_take_back(ids=moved - _return(columns))
         with connection.cursor() as cursor:
             cursor.execute(_RECORD, columns)
             seen = cursor.fetchall()
@@ -129,3 +147,33 @@ def sightings_record(network_id: UUID, sightings: Sequence[Sighting]) -> int:
         doorbell.ring(CHECK_BELL)
         reach("deposits.record.before_commit")
     return sum(row[1] for row in seen)
+
+
+def _return(columns: dict[str, Any]) -> set[UUID]:
+    """Put what was collected into the block that shows it now; nothing is booked, since nothing was taken back."""
+    with connection.cursor() as cursor:
+        cursor.execute(_RETURNED, columns)
+        found = {row[0]: row[1:] for row in cursor.fetchall()}
+    if not found:
+        return set()
+    rows = (
+        Deposit.objects.select_for_update()
+        .filter(pk__any_of=found, state=DepositState.CREDITED)
+        .order_by("pk")
+    )
+    ids = [row.pk for row in rows]
+    numbers, hashes, times = zip(*(found[pk] for pk in ids), strict=True) if ids else ((), (), ())
+    bulk.update(
+        "deposits_deposit",
+        ids,
+        {
+            "block_number": ("int8", numbers),
+            "block_hash": ("text", hashes),
+            "block_time": ("timestamptz", times),
+        },
+        constants={"gone_at": None},
+        also="updated_at = now()",
+    )
+    for pk, number in zip(ids, numbers, strict=True):
+        logger.warning("collected deposit found again", extra={"deposit": str(pk), "block": number})
+    return set(ids)

@@ -1,5 +1,7 @@
 """After the credit: the books follow the chain, to the unit, whatever was spent meanwhile."""
 
+from typing import Any
+
 import pytest
 from django.db import transaction
 
@@ -10,6 +12,7 @@ from apps.core import clock
 from apps.core.invariants import run_all
 from apps.deposits.crediting import deposits_credit
 from apps.deposits.debts import debts_collect
+from apps.deposits.invariants import collected_on_chain
 from apps.deposits.models import Deposit, Holding
 from apps.deposits.services import deposits_orphan, reorgs_follow
 from apps.events.models import Event
@@ -180,16 +183,77 @@ def test_before_the_credit_it_is_only_said(bank: Bank, state: str) -> None:
     assert not Journal.objects.exists()
 
 
-def test_what_was_collected_already_halts_the_network(bank: Bank) -> None:
-    ann = bank.person()
-    row = bank.credited(ann)
+def halted_over(row: Deposit) -> bool:
+    return str(row.pk) in Network.objects.get().halted_reason
+
+
+def resume() -> None:
+    Network.objects.update(halted_at=None, halted_reason="")
+
+
+def collected_and_gone(bank: Bank) -> Deposit:
+    """Credited, collected, and then its block is taken back."""
+    row = bank.credited(bank.person(), transaction="one")
+    Holding.objects.update(units=0)
+    bank.blocks(4, 9, chain="b")
+    deposits_orphan(bank.network.pk)
+    return bank.read(row)
+
+
+def test_what_was_collected_already_halts_the_network_once(bank: Bank) -> None:
+    row = collected_and_gone(bank)
+
+    assert (row.state, row.gone_at is None, halted_over(row)) == ("credited", False, True)
+    assert [found for found in collected_on_chain().violations if str(row.pk) in found]
+
+    resume()
+    assert deposits_orphan(bank.network.pk) == 0
+    assert not halted_over(row), "an operator who resumed would have to do so every ten seconds, for ever"
+
+
+def test_what_was_collected_counts_in_the_block_that_shows_it_again(bank: Bank) -> None:
+    row = collected_and_gone(bank)
+    resume()
+    journals = Journal.objects.count()
+
+    bank.seen(bank.sighting(row.user, transaction="one", number=7, chain="b"))
+
+    row = bank.read(row)
+    assert (row.state, row.gone_at, row.block_number, row.sighting) == ("credited", None, 7, 1)
+    assert (bank.balance(row.user), Journal.objects.count()) == (USDC, journals)
+    assert not collected_on_chain().violations
+
+    bank.blocks(6, 9, chain="c")
+    deposits_orphan(bank.network.pk)
+    assert halted_over(row), "gone a second time"
+
+
+def test_what_was_collected_does_not_halt_the_network_when_it_is_there_again_at_once(bank: Bank) -> None:
+    row = bank.credited(bank.person(), transaction="one")
     Holding.objects.update(units=0)
     bank.blocks(4, 9, chain="b")
 
-    deposits_orphan(bank.network.pk)
+    bank.seen(bank.sighting(row.user, transaction="one", number=7, chain="b"))
 
-    assert bank.read(row).state == "credited"
-    assert str(row.pk) in Network.objects.get().halted_reason
+    assert (bank.read(row).block_number, halted_over(row)) == (7, False)
+    assert deposits_orphan(bank.network.pk) == 0
+
+
+@pytest.mark.parametrize(
+    ("another", "change"),
+    [(False, {"units": 2 * USDC}), (False, {"contract": "0x" + "ee" * 20}), (True, {})],
+    ids=["amount", "token", "person"],
+)
+def test_what_was_collected_is_not_taken_for_something_else(
+    bank: Bank, another: bool, change: dict[str, Any]
+) -> None:
+    row = collected_and_gone(bank)
+    person = bank.person() if another else row.user
+
+    bank.seen(bank.sighting(person, transaction="one", number=7, chain="b", **change))
+
+    row = bank.read(row)
+    assert (row.block_number, row.gone_at is None, row.state) == (5, False, "credited")
 
 
 def credit_against_reorg(shared: Bank, row: Deposit, meet: object) -> None:
