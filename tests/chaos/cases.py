@@ -15,6 +15,8 @@ from tests.chaos.plan_cases import OTHERS
 from tests.chaos.world import World
 from tests.support.stack import Stack, wait_until
 
+_ENGINE = ("claimed", "before_commit", "after_commit")
+
 # Not reached by a role of this stack, and why.
 NOT_HERE = {
     "core.keys.rotate.before_update": "keys are rotated by an operator's command (tests/core/test_keys.py)",
@@ -40,6 +42,31 @@ NOT_HERE = {
     "deposits.rescan.before_commit": "nobody asks for a rescan; killed there in tests/deposits/scanning/test_kills.py",
     "deposits.rescan.after_commit": "nobody asks for a rescan; killed there in tests/deposits/scanning/test_kills.py",
     "work.deposits.rescan.claimed": "nobody asks for a rescan; killed there in tests/deposits/scanning/test_kills.py",
+    **dict.fromkeys(
+        ("accounts.close.erased", "accounts.close.before_commit"),
+        "a person's call (tests/accounts/me/test_closing.py)",
+    ),
+    **dict.fromkeys(
+        (
+            *(f"accounts.export.{place}" for place in ("named", "written", "saved", "ready", "deleted")),
+            "work.accounts.export.claimed",
+            "work.accounts.export_delete.claimed",
+        ),
+        "nobody asks for an export; killed there in tests/accounts/me/test_exports.py",
+    ),
+    **dict.fromkeys(
+        ("launch.invite.queued", *(f"work.launch.invite.{place}" for place in _ENGINE)),
+        "nobody is invited; killed there in tests/launch/test_invitations.py",
+    ),
+    **dict.fromkeys(
+        ("mail.send.taken", "mail.send.noted", "work.mail.send.claimed"),
+        "no mail here leaves by SMTP or HTTP, and none is urgent; killed there in tests/mail/test_kills.py",
+    ),
+    "notifications.funds.before_commit": "once a day for everybody (tests/notifications/test_funds.py)",
+    **dict.fromkeys(
+        (f"work.notifications.digest.{place}" for place in _ENGINE),
+        "nobody chose digests; the engine's own places (tests/core/test_work.py)",
+    ),
     "work.core.probe.claimed": "the no-op kind has no work in a case",
     "work.core.probe.before_commit": "the no-op kind has no work in a case",
     "work.core.probe.after_commit": "the no-op kind has no work in a case",

@@ -24,11 +24,19 @@ from apps.mail.models import Message
 from apps.plans.models import Plan
 from apps.withdrawals.models import WithdrawalDestination
 from tests.accounts.tokens.support import sign_in
+from tests.chain import test_kills as chain_kills
 from tests.core.api.support import ApiClient, problem, user_with_key
 from tests.deposits.support import USDC, Bank
 from tests.withdrawals.support import Desk
 
 CLOSE, ME = "/api/v1/me/close", "/api/v1/me"
+STEPS = """
+import sys, uuid
+import django
+django.setup()
+from apps.accounts.closing import account_close
+account_close(user_id=uuid.UUID(sys.argv[1]))
+"""
 
 
 def at_their_device(user: User) -> ApiClient:
@@ -183,6 +191,31 @@ def test_no_export_outlives_its_account(media: Path) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("place", ["accounts.close.erased", "accounts.close.before_commit"])
+def test_killed_anywhere_nothing_is_closed_and_asking_again_closes_it(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain_kills, "STEPS", STEPS)
+    user, client = user_with_key("ann@example.org")
+
+    assert chain_kills.run(str(user.pk), tmp_path, place) == -9
+
+    user.refresh_from_db()
+    assert (user.is_active, user.email, user.api_keys.filter(revoked_at=None).count()) == (
+        True,
+        "ann@example.org",
+        1,
+    )
+    assert client.get(ME).status_code == 200
+
+    assert chain_kills.run(str(user.pk), tmp_path) == 0
+    user.refresh_from_db()
+    assert (user.is_active, user.api_keys.filter(revoked_at=None).count()) == (False, 0)
+    assert client.get(ME).status_code == 401
+
+
 def test_closing_twice_at_once_closes_once() -> None:
     user, _ = user_with_key()
 

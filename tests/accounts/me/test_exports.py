@@ -267,6 +267,7 @@ def test_one_that_is_given_up_leaves_no_file(
     "place",
     [
         "build accounts.export.named",
+        "build accounts.export.written",
         "build accounts.export.saved",
         "build accounts.export.ready",
         "delete accounts.export.deleted",
