@@ -28,7 +28,7 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from apps.plans.cron import LAST_YEAR, CronPattern, cron_parse
-from apps.plans.zones import DAY, ScheduleError, instant_at, skipped_days, zone_get
+from apps.plans.zones import DAY, ScheduleError, instant_at, instant_of, offset_at, skipped_days, zone_get
 
 __all__ = ["Kind", "Occurrence", "ScheduleError", "ScheduleRule", "Tail"]
 
@@ -338,12 +338,11 @@ class ScheduleRule:
         if instant.year > LAST_YEAR:
             raise _out_of_range("instant")
         zone, pattern = self._zone, self._pattern
-        local = instant.astimezone(zone)
-        wall = local.replace(tzinfo=None, second=0, microsecond=0, fold=0)
-        wall += _MINUTE - self._gap_just_before(instant, local.utcoffset() or _ZERO)
+        wall = instant.astimezone(zone).replace(tzinfo=None, second=0, microsecond=0, fold=0)
+        wall += _MINUTE - self._gap_just_before(instant)
         while True:
             wall = pattern.at_or_after(wall)
-            found = wall.replace(tzinfo=zone).astimezone(UTC)
+            found = instant_of(wall, zone)
             if found > instant:
                 break
             wall += _MINUTE  # the second pass of an overlap: these ran the first time
@@ -351,15 +350,16 @@ class ScheduleRule:
         gap = found.astimezone(zone).replace(tzinfo=None, fold=0) - wall
         limit = wall + gap
         while (wall := pattern.at_or_after(wall + _MINUTE)) < limit:
-            other = wall.replace(tzinfo=zone).astimezone(UTC)
+            other = instant_of(wall, zone)
             if instant < other < found:
                 found = other
         return found
 
-    def _gap_just_before(self, instant: datetime, offset: timedelta) -> timedelta:
+    def _gap_just_before(self, instant: datetime) -> timedelta:
         """The size of a gap whose skipped wall times still run after `instant`; nearly always nothing."""
-        gap = offset - ((instant - DAY).astimezone(self._zone).utcoffset() or _ZERO)
-        if gap <= _ZERO or (instant - gap).astimezone(self._zone).utcoffset() == offset:
+        offset = offset_at(instant, self._zone)
+        gap = offset - offset_at(instant - DAY, self._zone)
+        if gap <= _ZERO or offset_at(instant - gap, self._zone) == offset:
             return _ZERO
         return gap
 

@@ -48,12 +48,16 @@ def _zone_load(name: str) -> ZoneInfo:
 
 
 def instant_at(day: date, at: time, zone: ZoneInfo) -> datetime:
-    """The UTC instant of a wall-clock time.
+    """The UTC instant of a wall-clock time on a date, by `instant_of`."""
+    return instant_of(datetime.combine(day, at), zone)
+
+
+def instant_of(wall: datetime, zone: ZoneInfo) -> datetime:
+    """The UTC instant at which the zone's clock shows `wall` (naive).
 
     `fold=0` (PEP 495) is both of our rules at once: in a gap it takes the offset before the gap, so 02:30
     runs at what the clock calls 03:30; in an overlap it takes the first of the two.
     """
-    wall = datetime.combine(day, at)
     found = wall.replace(tzinfo=zone).astimezone(UTC)
     seen = found.astimezone(zone).replace(tzinfo=None, fold=0)
     if seen != wall:
@@ -77,7 +81,7 @@ def skipped_days(name: str) -> tuple[int, ...]:
     end = datetime(_SEARCHED_YEARS[1], 1, 1, tzinfo=UTC)
     while left < end:
         right = left + _SEARCH_STEP
-        if _offset(right, zone) - _offset(left, zone) > DAY / 2:
+        if offset_at(right, zone) - offset_at(left, zone) > DAY / 2:
             found.extend(_days_lost(left, right, zone))
         left = right
     return tuple(found)
@@ -93,5 +97,10 @@ def _days_lost(left: datetime, right: datetime, zone: ZoneInfo) -> list[int]:
     return sorted(set(range(met[0], met[-1] + 1)) - set(met))
 
 
-def _offset(instant: datetime, zone: ZoneInfo) -> timedelta:
-    return instant.astimezone(zone).utcoffset() or timedelta(0)
+def offset_at(instant: datetime, zone: ZoneInfo) -> timedelta:
+    """How far the zone's clock is ahead of UTC at an instant.
+
+    Not `utcoffset()` of what the clock shows then: that looks the offset up by wall time, like `instant_of` before its
+    second thought.
+    """
+    return instant.astimezone(zone).replace(tzinfo=UTC) - instant

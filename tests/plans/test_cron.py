@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from time import perf_counter
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from apps.plans.cron import cron_parse
 from apps.plans.schedule import ScheduleError, ScheduleRule
 from apps.plans.zones import zone_get
-from tests.plans.walk import ODD_TIMES, fired, walk
+from tests.plans.walk import ODD_TIMES, clock_changes, fired, instant_of, walk
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -116,6 +116,8 @@ def matcher(expression: str) -> Callable[[datetime], bool]:
 @example("50,5 2,3 * * *", ("Europe/Berlin", date(2026, 3, 29)), 0)
 @example("*/10 * * * *", ("Pacific/Apia", date(2011, 12, 30)), 0)
 @example("0 9 30 * *", ("Pacific/Apia", date(2011, 12, 30)), 0)
+@example("1 23 * * *", ("America/Nuuk", date(2023, 10, 29)), 0)
+@example("*/20 22-23 * * *", ("America/Nuuk", date(2023, 10, 29)), 0)
 @example("20,30 2 * * *", ("Australia/Lord_Howe", date(2025, 10, 5)), 0)
 @example("*/5 * * * *", ("Australia/Lord_Howe", date(2025, 10, 5)), 0)
 def test_cron_near_odd_times_agrees_with_a_walk_minute_by_minute(
@@ -134,6 +136,33 @@ def test_cron_near_odd_times_agrees_with_a_walk_minute_by_minute(
     for here, there in list(pairwise(expected))[:: max(len(expected) // 20, 1)]:
         assert subject.next_after(there - timedelta(microseconds=1)) == (None, there)
         assert subject.next_after(here + (there - here) / 2) == (None, there)
+
+
+@st.composite
+def daily_at_most(draw: st.DrawFn) -> str:
+    minute, hour = draw(st.integers(0, 59)), draw(st.sampled_from([0, 1, 2, 3, 9, 22, 23]))
+    days = draw(st.sampled_from(["* * *", "* * 1-5", "28-31 * *", "13 */3 1", "* 3,10,11 sun"]))
+    return f"{minute} {hour} {days}"
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    daily_at_most(),
+    st.sampled_from(sorted({zone for zone, _ in ODD_TIMES})),
+    st.dates(date(1976, 1, 1), date(2042, 1, 1)),
+)
+@example("1 23 * * *", "America/Nuuk", date(2021, 1, 1))
+def test_cron_over_years_agrees_with_a_walk_day_by_day(expression: str, zone: str, near: date) -> None:
+    changes, matches = clock_changes(zone, 1975, 2050), matcher(expression)
+    anchor = datetime.combine(near, time(), UTC)
+    minute, hour = map(int, expression.split()[:2])
+    walls = (datetime.combine(near + n * DAY, time(hour, minute)) for n in range(-2, 3 * 366))
+    model = {instant_of(changes, wall) for wall in walls if matches(wall)}
+    expected = sorted(instant for instant in model if instant >= anchor)[:-1]
+    subject = cron(expression, zone, anchor=anchor)
+    assert [
+        o.scheduled_at for o in subject.between(anchor, anchor + 4 * 366 * DAY, len(expected))
+    ] == expected
 
 
 def test_in_a_gap_a_cron_run_moves_forward_and_meets_its_like_once() -> None:

@@ -30,6 +30,10 @@ ODD_TIMES: tuple[tuple[str, date], ...] = (
     ("Europe/Dublin", date(2026, 3, 29)),  # standard time in summer
     ("Europe/Dublin", date(2026, 10, 25)),
     ("America/Nuuk", date(2025, 3, 30)),  # a gap up to midnight
+    (
+        "America/Nuuk",
+        date(2023, 10, 29),
+    ),  # the first clock change of its last rule, which that year did not have
     ("UTC", date(2024, 2, 29)),
 )
 
