@@ -168,7 +168,8 @@ def _referral_count(entry: WaitlistEntry) -> None:
     """Once per person referred: the referrer goes one place up, in front of whoever stood before them."""
     referrer_id = str(entry.referred_by_id)
     WaitlistEntry.objects.filter(pk=entry.pk).update(referred_by=None)
-    referrer = WaitlistEntry.objects.select_for_update(no_key=True).get(pk=referrer_id)
+    # Nobody else counts meanwhile: the queue's lock is held.
+    referrer = WaitlistEntry.objects.get(pk=referrer_id)
     referrer.referrals += 1
     referrer.save(update_fields=["referrals"])
     if referrer.state != EntryState.WAITING:

@@ -78,7 +78,9 @@ def funds_check() -> bool:
     now = clock.now()
     if now.hour < HOUR:
         return False
-    FundsCheck.objects.bulk_create([FundsCheck(day=now.date())], ignore_conflicts=True)
+    if not FundsCheck.objects.filter(day=now.date()).exists():
+        # Only then: an insert would wait for whoever is at today's row.
+        FundsCheck.objects.bulk_create([FundsCheck(day=now.date())], ignore_conflicts=True)
     with transaction.atomic():
         check = (
             FundsCheck.objects.select_for_update(skip_locked=True)

@@ -65,7 +65,7 @@ def endpoint_add(*, network_id: UUID, name: str, url: str, priority: int = 10) -
     if not url.startswith(("http://", "https://")):
         raise DomainError("invalid_url", "An endpoint's URL starts with http:// or https://.", pointer="/url")
     with database.atomic():
-        known = RpcEndpoint.objects.select_for_update().filter(network_id=network_id, name=name).first()
+        known = RpcEndpoint.objects.filter(network_id=network_id, name=name).first()
         row = known or RpcEndpoint(id=uuid7(), network_id=network_id, name=name)
         row.url_ciphertext = failover.url_encrypt(url, endpoint_id=row.id)
         row.priority, row.failures, row.open_until, row.chain_checked_at = priority, 0, None, None
