@@ -118,7 +118,7 @@ class ApiView(CountedView):
 
     def read_empty(self, request: Request) -> None:
         """For actions without a body: nothing, or an empty object."""
-        if request.data:
+        if request.data != {}:
             self.read(request, StrictSerializer)
 
     def read_query(
