@@ -79,9 +79,18 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
     def shown_frozen(self, user: User) -> bool:
         return user.frozen_at is not None
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> User | None:
+        """Held while a form is saved: it writes the whole row back, and what changed meanwhile would be undone."""
+        user: User | None = super().get_object(request, object_id, from_field)
+        if user is not None and request.method == "POST":
+            user.refresh_from_db(from_queryset=User.objects.select_for_update(no_key=True))
+        return user
+
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """Whoever may do everything is changed by their like only."""
-        if obj is not None and obj.is_superuser and not request.user.is_superuser:
+        """Whoever may do everything is changed by their like only, and who closed their account by nobody."""
+        if obj is not None and (
+            obj.closed_at is not None or (obj.is_superuser and not request.user.is_superuser)
+        ):
             return False
         return bool(super().has_change_permission(request, obj))
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from django.contrib.auth import REDIRECT_FIELD_NAME
+from django.contrib.auth import REDIRECT_FIELD_NAME, get_user_model
 from django.db import transaction
 from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
@@ -69,6 +69,9 @@ class Site(UnfoldAdminSite):  # type: ignore[misc]
         """One's own; like every change of a password it is told and written down."""
         with transaction.atomic():
             person = cast("User", request.user)
+            if request.method == "POST":
+                # Django's form writes the whole row back.
+                person.refresh_from_db(from_queryset=get_user_model().objects.select_for_update(no_key=True))
             before = person.password
             answer: HttpResponseBase = super().password_change(request, extra_context)
             if person.password != before:

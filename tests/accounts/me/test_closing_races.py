@@ -8,10 +8,11 @@ import pytest
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from django.db import connection, transaction
+from django.test import Client
 
 from apps.accounts import closing
 from apps.accounts.models import User
-from apps.accounts.services import user_freeze
+from apps.accounts.services import user_create, user_freeze
 from apps.mail.models import Message
 from tests.accounts.signin.support import EMAIL, OTHER, PASSWORD, Person, code_sent, incomplete
 from tests.core.test_keys import wait_for_a_waiter
@@ -74,6 +75,62 @@ def test_nothing_of_an_account_that_was_just_closed_is_changed(change: str) -> N
         (410, "flow_expired") if change == "reset" else (401, "not_authenticated")
     )
     is_closed()
+
+
+FORMS: dict[str, tuple[str, dict[str, str]]] = {
+    "person": ("/admin/accounts/user/{}/change/", {"email": EMAIL, "fee_tier": "gold", "is_active": "on"}),
+    "password": (
+        "/admin/accounts/user/{}/password/",
+        {
+            "password1": OTHER,
+            "password2": OTHER,
+            "usable_password": "true",
+            "set-password": "Change password",
+        },
+    ),
+    "own password": (
+        "/admin/password_change/",
+        {"old_password": PASSWORD, "new_password1": OTHER, "new_password2": OTHER},
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_of_the_admin_does_not_unfreeze(form: str) -> None:
+    own = form == "own password"
+    user = user_create(email=EMAIL, password=PASSWORD)
+    staff = user if own else user_create(email="root@example.org")
+    User.objects.filter(pk=staff.pk).update(is_staff=True, is_superuser=True)
+    admin, (path, values) = Client(), FORMS[form]
+    admin.force_login(User.objects.get(pk=staff.pk))
+
+    answer = meanwhile(
+        lambda: user_freeze(user_id=user.pk, reason="look"), lambda: admin.post(path.format(user.pk), values)
+    )
+
+    assert answer.status_code == 302, answer.content.decode()[-3_000:]
+    user.refresh_from_db()
+    assert (user.frozen_reason, user.frozen_at is not None) == ("look", True)
+    # ... and what the form was for is done.
+    assert user.fee_tier == "gold" if form == "person" else user.check_password(OTHER)
+
+
+def test_a_form_of_the_admin_does_not_open_a_closed_account_again() -> None:
+    user_create(email=EMAIL, password=PASSWORD)
+    user, admin, (path, values) = User.objects.get(), Client(), FORMS["person"]
+    admin.force_login(User.objects.create_superuser("root@example.org", PASSWORD))
+
+    answer = meanwhile(
+        lambda: closing.account_close(user_id=user.pk), lambda: admin.post(path.format(user.pk), values)
+    )
+
+    assert answer.status_code == 403
+    user.refresh_from_db()
+    assert (user.email, user.is_active, user.fee_tier) == (
+        f"closed-{user.pk}@closed.invalid",
+        False,
+        "standard",
+    )
 
 
 def test_a_new_password_does_not_unfreeze() -> None:
