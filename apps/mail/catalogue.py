@@ -49,7 +49,7 @@ _ALL = (
         "A code to set a new password",
         secrets=_CODE,
         lifetime=_TEN_MINUTES,
-        sample={"code": "402913", "minutes": 10},
+        sample={"code": "KZTW-QBRM", "minutes": 10},
     ),
     Template(
         "waitlist_code",
@@ -170,7 +170,7 @@ _ALL = (
         "An invitation to sign up",
         secrets=_CODE,
         lifetime=timedelta(days=14),
-        sample={"code": "wl_4Zq9vT1mCk", "days": 14},
+        sample={"code": "7mQ0vJc3uXf2Zk9sTn4bRw1yLh6dGa8eVp5iOxC-uBE", "days": 14},
     ),
     Template(
         "export_ready", "One's data can be downloaded", sample={"days": 7, "expires_at": "28 November 2026"}

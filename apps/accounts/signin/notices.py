@@ -4,6 +4,7 @@ from typing import Any
 
 from django.http import HttpRequest
 
+from apps.accounts.tokens.domain import device_label
 from apps.core import clock
 from apps.core.api.client_address import client_address
 from apps.core.ids import uuid7
@@ -17,9 +18,8 @@ def mail_queue(template: str, *, to: str, context: dict[str, Any]) -> None:
 
 def notice(request: HttpRequest | None) -> dict[str, Any]:
     """What a person is told of a change to their account: when, from where, with what."""
-    device = request.headers.get("User-Agent", "") if request is not None else ""
     return {
         "address": (client_address(request) if request is not None else "") or "-",
-        "device": device[:200] or "-",
+        "device": device_label(request.headers.get("User-Agent", "")) if request is not None else "-",
         "at": f"{clock.now():%-d %B %Y, %H:%M} UTC",
     }

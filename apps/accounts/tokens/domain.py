@@ -30,6 +30,17 @@ DEVICE_LENGTH = 200
 _REFRESH_FORM = re.compile(r"trr_[A-Za-z0-9_-]{43}", re.ASCII)
 _VERSIONS = re.compile(r"[\d._]+")
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e]+")
+# What user agents have in them, and what people call that; the first that is there, since most claim to be others, too.
+_BROWSERS = {
+    "Edg": "Edge", "OPR/": "Opera", "SamsungBrowser": "Samsung Internet", "Firefox": "Firefox", "FxiOS": "Firefox",
+    "CriOS": "Chrome", "Chrome": "Chrome", "Safari": "Safari",
+}  # fmt: skip
+_SYSTEMS = {
+    "iPhone": "iPhone", "iPad": "iPad", "Android": "Android", "Windows": "Windows", "CrOS": "ChromeOS",
+    "Macintosh": "Mac", "Linux": "Linux",
+}  # fmt: skip
+_PROGRAM = re.compile(r"[A-Za-z][A-Za-z-]{1,23}(?=/|$)", re.ASCII)
+UNKNOWN_DEVICE = "Unknown device"
 _CLAIMS = {"iss", "aud", "sub", "sid", "iat", "exp", "auth_time", "amr"}
 _JWS = jwt.PyJWS(algorithms=[ALGORITHM])
 
@@ -186,6 +197,22 @@ def password_stamp(password: str) -> str:
 def device_name(user_agent: str) -> str:
     """The user agent as it may be stored and shown: printable ASCII, shortened."""
     return " ".join(_UNPRINTABLE.sub(" ", user_agent).split())[:DEVICE_LENGTH]
+
+
+def device_label(user_agent: str) -> str:
+    """What a person is told of a device: `Firefox on Linux`, `curl`. At most 28 characters.
+
+    Made of words of ours. Of a program that is no browser its name, which is letters: whoever signs in says anything
+    here, and must not get a sentence or a link into somebody's mail.
+    """
+    browser = next((name for mark, name in _BROWSERS.items() if mark in user_agent), "")
+    system = next((name for mark, name in _SYSTEMS.items() if mark in user_agent), "")
+    if browser and system:
+        return f"{browser} on {system}"
+    program = _PROGRAM.match(user_agent)
+    if program is None or program[0] == "Mozilla":
+        return browser or system or UNKNOWN_DEVICE
+    return program[0]
 
 
 def device_hash(user_agent: str) -> str:

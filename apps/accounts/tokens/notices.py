@@ -2,7 +2,7 @@
 
 from apps.accounts.audit import audit_record
 from apps.accounts.tokens.caller import Caller
-from apps.accounts.tokens.domain import device_name
+from apps.accounts.tokens.domain import device_label, device_name
 from apps.accounts.tokens.models import EndReason, Session
 from apps.core import clock
 from apps.mail.services import message_queue
@@ -31,7 +31,11 @@ def _mail(template: str, session: Session, *, device: str, address: str | None) 
     message_queue(
         to=session.user.email,
         template=template,
-        context={"device": device, "address": address or "-", "at": f"{clock.now():%-d %B %Y, %H:%M} UTC"},
+        context={
+            "device": device_label(device),
+            "address": address or "-",
+            "at": f"{clock.now():%-d %B %Y, %H:%M} UTC",
+        },
         key=f"{session.pk}:{session.user_id}:{template}",
         essential=True,
     )

@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString, mark_safe
 register = template.Library()
 
 _WIDTH = 72
-_SHORT = 8
+_SHORT = 9
 _FONT = "font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Arial,sans-serif;"
 _MONO = "font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;"
 # What people typed may be one long word: it breaks where nothing else helps, and never widens the letter.
@@ -78,7 +78,7 @@ def code(context: template.Context, value: Any) -> SafeString:
         "letter-spacing:{};text-align:center;color:#14181f;background:#f2f4f7;border-radius:8px;"
         'word-break:break-all;">{}</p>\n',
         _safe(_MONO),
-        # Six digits breathe; a token must fit.
+        # Six digits, or eight letters, breathe; a token must fit.
         *(("30px", "6px") if len(str(value)) <= _SHORT else ("18px", "0")),
         value,
     )
