@@ -137,6 +137,8 @@ def logging(*, level: str, json: bool) -> dict[str, Any]:
             "urllib3": {"level": "INFO"},
             # Two lines per try to sign in, below that.
             "axes": {"level": "WARNING"},
+            # Which passkey was shown, below that.
+            "fido2": {"level": "WARNING"},
             # A line per tick would bury everything else.
             "celery.beat": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},

@@ -7,9 +7,8 @@ from rest_framework.request import Request
 
 from apps.accounts.domain import Scope
 from apps.accounts.models import ApiKey, User
-from apps.accounts.signin.stepup import step_up_required
-from apps.accounts.tokens.domain import STEP_UP_LIFETIME, AccessToken
-from apps.core import clock
+from apps.accounts.signin.stepup import is_recent, step_up_required
+from apps.accounts.tokens.domain import AccessToken
 from apps.core.api.problems import ProblemError
 
 
@@ -47,6 +46,5 @@ class HasScope(BasePermission):
 
 def step_up_check(access_token: AccessToken, *, user: User) -> None:
     """Raises `ProblemError` `reauthentication_required` when the person showed who they are too long ago (RFC 9470)."""
-    if clock.now() - access_token.authenticated_at <= STEP_UP_LIFETIME:
-        return
-    raise step_up_required(user)
+    if not is_recent(access_token.authenticated_at):
+        raise step_up_required(user)

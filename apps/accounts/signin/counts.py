@@ -5,10 +5,14 @@ already. `install` gives those modules this cache instead. It takes part in the 
 is kept exactly when the request's other effects are.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from hashlib import sha256
 from typing import Any
 
 import orjson
+from allauth.core.internal.ratelimit import Rate
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache
 from django.db import connection
 
@@ -88,6 +92,19 @@ def _name(key: str) -> str:
 
 MARKS = PostgresCache()
 
+_waits: ContextVar[list[float] | None] = ContextVar("allauth_limits_met", default=None)
+
+
+@contextmanager
+def limits_met() -> Iterator[list[float]]:
+    """Inside, each limit of allauth's that is full is noted: in how many seconds it lets somebody through again."""
+    found: list[float] = []
+    outside = _waits.set(found)
+    try:
+        yield found
+    finally:
+        _waits.reset(outside)
+
 
 def install() -> None:
     """Called once, by the AppConfig."""
@@ -96,3 +113,14 @@ def install() -> None:
 
     for module in (ratelimit, jwtkit):
         module.cache = MARKS
+    apply_rate = ratelimit.apply_rate
+
+    def noted(history: list[float], now: float, rate: Rate, **kwargs: Any) -> tuple[bool, list[float]]:
+        allowed, kept = apply_rate(history, now, rate, **kwargs)
+        waits = _waits.get()
+        if waits is not None and len(kept) >= rate.amount:
+            # The oldest stands last.
+            waits.append(kept[rate.amount - 1] + rate.duration - now)
+        return allowed, kept
+
+    ratelimit.apply_rate = noted

@@ -1,8 +1,12 @@
 """What django-axes asks: whose tries these are, from where, and what a locked person is answered."""
 
+from math import ceil
 from typing import Any
 
+from axes.models import AccessAttempt
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
 from apps.accounts.managers import email_normalise
@@ -24,6 +28,21 @@ def address(request: HttpRequest) -> str:
     return client_address(request)
 
 
+def seconds_left(request: HttpRequest) -> int:
+    """For how long the lock that axes has just found still holds, at least one second.
+
+    axes keeps a row for each user agent, and adds up those that are not over.
+    """
+    name, failures = username(request, getattr(request, "axes_credentials", None)), 0
+    tries = AccessAttempt.objects.filter(username=name, ip_address=address(request)).order_by("-attempt_time")
+    now = until = timezone.now()
+    for at, count in tries.values_list("attempt_time", "failures_since_start"):
+        failures, until = failures + count, at + settings.AXES_COOLOFF_TIME
+        if failures >= settings.AXES_FAILURE_LIMIT:
+            break
+    return max(1, ceil((until - now).total_seconds()))
+
+
 def client(name: str, address: str, agent: str, path: str, request: HttpRequest) -> str:
     """How a log line names who tried: a mark that tells one from another, and nothing to read in it."""
     del agent, request
@@ -39,5 +58,8 @@ def answer(
     if original is not None and is_api_path(request.path_info):
         return original
     return HttpResponse(
-        "Too many wrong passwords. Try again in a quarter of an hour.", status=429, content_type="text/plain"
+        "Too many wrong passwords. Try again in a quarter of an hour.",
+        status=429,
+        content_type="text/plain",
+        headers={"Retry-After": str(seconds_left(request))},
     )

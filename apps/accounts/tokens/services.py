@@ -19,6 +19,7 @@ from django.db.models import Case, F, Func, QuerySet, Value, When
 from django.http import HttpRequest
 
 from apps.accounts.models import User
+from apps.accounts.signin.sessions import stored_key
 from apps.accounts.tokens.caller import Caller, caller_of, transport_of
 from apps.accounts.tokens.domain import (
     ACCESS_LIFETIME,
@@ -229,7 +230,7 @@ def _sessions_end(sessions: QuerySet[Session], *, reason: EndReason) -> Sequence
         if ending:
             ids = [session.pk for session in ending]
             Session.objects.filter(pk__in=ids).update(revoked_at=clock.now(), reason=reason)
-            keys = [session.django_key for session in ending if session.django_key]
+            keys = [stored_key(session.django_key) for session in ending if session.django_key]
             DjangoSession.objects.filter(session_key__in=keys).delete()
             events_publish([_event("session.revoked", session, reason=reason) for session in ending])
     return ending

@@ -53,7 +53,7 @@ class TokenStrategy(AbstractTokenStrategy):  # type: ignore[misc]
             return access.django_key
         token = super().get_session_token(request)
         session = self.lookup_session(token) if token else None
-        # The key of a finished one is no credential: it stands in the database as it is.
+        # The key of a finished one is no credential: ours keeps it as it is, to find allauth's by.
         return None if session is not None and SESSION_KEY in session else token
 
     def lookup_session(self, session_token: str) -> SessionBase | None:

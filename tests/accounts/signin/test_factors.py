@@ -13,7 +13,7 @@ from apps.accounts import second_factor
 from apps.accounts.models import User
 from apps.accounts.signin.factor import AllauthSecondFactor
 from apps.events.models import Event
-from tests.accounts.signin.support import EMAIL, PASSWORD, Person, incomplete, mails, totp_at
+from tests.accounts.signin.support import EMAIL, OTHER, PASSWORD, Person, incomplete, mails, totp_at
 from tests.core.api.support import ApiClient, problem
 
 pytestmark = pytest.mark.django_db
@@ -151,7 +151,9 @@ def test_five_wrong_codes_and_the_person_waits_wherever_they_are_shown(
     for _ in range(5):
         problem(device.post("sign-in/factor", {"code": "000000"}), 400, "wrong_code")
     cache.clear()
-    problem(device.post("sign-in/factor", {"code": ann.totp()}), 429, "throttled", retryable=True)
+    refused = device.post("sign-in/factor", {"code": ann.totp()})
+    problem(refused, 429, "throttled", retryable=True)
+    assert 290 < int(refused["Retry-After"]) <= 300
     # Another flow from elsewhere, and a withdrawal, are the same person's tries.
     elsewhere = Person("203.0.113.9")
     incomplete(elsewhere.sign_in(), "mfa_authenticate")
@@ -227,6 +229,21 @@ def test_adding_one_wants_a_fresh_proof(later: Callable[[float], None]) -> None:
     problem(person.post("factors/totp"), 401, "reauthentication_required")
     problem(person.post("factors/totp/confirm", {"code": "000000"}), 400, "wrong_code")
     assert Authenticator.objects.count() == 0
+
+
+def test_a_proof_is_as_old_as_the_platforms_clock_says(ann: Person, time_travel: Callable[..., int]) -> None:
+    """Also where allauth asks, which goes by the machine's: no route is easier than another."""
+    assert ann.post("step-up", {"code": ann.totp()}).status_code == 204
+    assert ApiClient(ann.access).post("/api/v1/api-keys", {}).status_code == 400
+
+    time_travel(seconds=301)
+
+    problem(ApiClient(ann.access).post("/api/v1/api-keys", {}), 401, "reauthentication_required")
+    problem(ann.post("factors/recovery-codes"), 401, "reauthentication_required")
+    problem(ann.delete("factors/totp"), 401, "reauthentication_required")
+    body = {"current_password": PASSWORD, "new_password": OTHER}
+    problem(ann.post("password", body), 401, "reauthentication_required")
+    assert User.objects.get().check_password(PASSWORD)
 
 
 def test_totp_is_that_of_the_rfc() -> None:

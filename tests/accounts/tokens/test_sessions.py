@@ -15,7 +15,8 @@ from django.urls import reverse
 
 from apps.accounts.models import RefreshToken, Session, User
 from apps.accounts.services import user_create
-from apps.accounts.tokens.domain import device_hash, device_name, factors_of
+from apps.accounts.signin.sessions import stored_key
+from apps.accounts.tokens.domain import device_hash, device_label, device_name, factors_of
 from apps.accounts.tokens.services import (
     password_changed,
     session_open,
@@ -92,7 +93,7 @@ def test_sign_out_ends_this_session_at_once() -> None:
     assert Session.objects.get(pk=pair.session_id).reason == "signed_out"
     assert elsewhere.get(ME).status_code == 200
     assert not DjangoSession.objects.filter(
-        session_key=Session.objects.get(pk=pair.session_id).django_key
+        session_key=stored_key(Session.objects.get(pk=pair.session_id).django_key)
     ).exists()
     # The cookies go, too.
     assert response.cookies["tranche_refresh"]["max-age"] == 0
@@ -267,6 +268,32 @@ def test_device_is_shortened_and_printable() -> None:
     assert device_name("  A\x00\x1b[31m\u00fc\nB  ") == "A [31m B"
     assert len(device_name("x" * 5_000)) == 200
     assert device_hash("Firefox/128.0") == device_hash("Firefox/131.0.2") != device_hash("Safari/18")
+
+
+@pytest.mark.parametrize(
+    ("agent", "label"),
+    [
+        (FIREFOX, "Firefox on Linux"),
+        (SAFARI, "Safari on iPhone"),
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/130.0 Safari/537.36 Edg/130.0", "Edge on Windows"),
+        ("Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 Chrome/130.0 Mobile Safari/537.36", "Chrome on Android"),
+        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605 Version/17.6 Safari/605", "Safari on Mac"),
+        ("curl/8.9", "curl"),
+        ("python-requests/2.32", "python-requests"),
+        ("TrancheApp/2.1 (iPhone; iOS 18.1)", "TrancheApp"),
+        # Whoever signs in with somebody's password chooses these words.
+        ("Mozilla/5.0 see https://evil.example/now Firefox/1 Linux", "Firefox on Linux"),
+        ("https://evil.example/now", "Unknown device"),
+        ("evil.example", "Unknown device"),
+        ("Your account is lost: call 555-0100", "Unknown device"),
+        ("<b>bold</b>", "Unknown device"),
+        ("x" * 5_000, "Unknown device"),
+        ("Mozilla/5.0", "Unknown device"),
+        ("", "Unknown device"),
+    ],
+)  # fmt: skip
+def test_a_letter_names_a_device_in_words_of_ours(agent: str, label: str) -> None:
+    assert device_label(agent) == label
 
 
 def test_factors_of_allauths_records() -> None:

@@ -8,6 +8,7 @@ import copy
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, cast
 
 import orjson
@@ -17,7 +18,6 @@ from allauth.headless.base.response import ReauthenticationResponse
 from allauth.headless.base.views import APIView as AllauthView
 from allauth.headless.constants import Client
 from allauth.headless.internal.decorators import app_view
-from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse, QueryDict
 from rest_framework.request import Request
@@ -25,7 +25,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from apps.accounts.models import User
-from apps.accounts.signin import stepup
+from apps.accounts.signin import counts, lockout, stepup
 from apps.accounts.signin.api.serializers import PERSON_PROBLEMS
 from apps.accounts.tokens.api.answers import tokens_answer
 from apps.accounts.tokens.caller import transport_of
@@ -49,7 +49,6 @@ _PROBLEMS = {
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 # A flow that nobody goes on with is forgotten after this long.
 PENDING_SECONDS = 3_600
-RETRY_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -112,21 +111,20 @@ class SignInView(ApiView):
 
         try:
             # allauth looks the request up there, too.
-            with context.request_context(request), transaction.atomic():
+            with context.request_context(request), counts.limits_met() as waits, transaction.atomic():
                 self.person_lock()
                 said = _said(app_view(inside)(request))
         except ImmediateHttpResponse as stop:
             said = _said(stop.response)
         except RateLimited as error:
-            raise _throttled() from error
+            raise _throttled(waits) from error
         except IntegrityError as error:
             # Two at once: one email for two people, one factor twice.
             raise ProblemError("email_taken" if "email" in str(error) else "conflict") from error
         if getattr(request, "axes_locked_out", False):
-            after_seconds = str(int(settings.AXES_COOLOFF_TIME.total_seconds()))
-            raise ProblemError("sign_in_locked", headers={"Retry-After": after_seconds})
+            raise ProblemError("sign_in_locked", headers={"Retry-After": str(lockout.seconds_left(request))})
         if said.status not in fine:
-            raise problem_of(said)
+            raise problem_of(said, waits)
         return said
 
     def person_lock(self) -> None:
@@ -189,14 +187,14 @@ def _said(answer: HttpResponse) -> Said:
     return Said(answer.status_code, body.get("data"), body.get("meta") or {}, tuple(body.get("errors") or ()))
 
 
-def problem_of(said: Said) -> ProblemError:
-    """The problem that an answer of allauth's is."""
+def problem_of(said: Said, waits: Collection[float] = ()) -> ProblemError:
+    """The problem that an answer of allauth's is. `waits`: of the limits that were met (`counts.limits_met`)."""
     if said.status == 401:
         return _incomplete(said)
     if said.status == 400:
-        return _refused(said)
+        return _refused(said, waits)
     if said.status == 429:
-        return _throttled()
+        return _throttled(waits)
     if said.status == 409:
         return ProblemError("flow_not_pending", str(said.errors[0]["message"]) if said.errors else None)
     code = {403: "permission_denied", 404: "not_found", 410: "flow_expired"}[said.status]
@@ -216,10 +214,10 @@ def _incomplete(said: Said) -> ProblemError:
     return ProblemError("authentication_incomplete", headers={"WWW-Authenticate": challenge}, extra=extra)
 
 
-def _refused(said: Said) -> ProblemError:
+def _refused(said: Said, waits: Collection[float]) -> ProblemError:
     codes = {str(error.get("code")) for error in said.errors}
     if codes & _THROTTLED:
-        return _throttled()
+        return _throttled(waits)
     for error in said.errors:
         code = _PROBLEMS.get(str(error.get("code")))
         if code == "wrong_code" and error.get("param") not in ("code", "key"):
@@ -241,5 +239,6 @@ def _entry(error: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _throttled() -> ProblemError:
-    return ProblemError("throttled", headers={"Retry-After": str(RETRY_SECONDS)})
+def _throttled(waits: Collection[float]) -> ProblemError:
+    """Without a limit that is full, two tried at once and one was not counted: a second is enough."""
+    return ProblemError("throttled", headers={"Retry-After": str(max(1, ceil(max(waits, default=1))))})
