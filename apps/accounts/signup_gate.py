@@ -4,6 +4,7 @@ Without a gate everybody may. `check` comes before the account is made (say, in 
 in the transaction that makes it: an invitation is used up together with the account or not at all.
 """
 
+from collections.abc import Collection
 from typing import Protocol
 from uuid import UUID
 
@@ -29,6 +30,9 @@ class SignUpGate(Protocol):
     def used(self, *, user_id: UUID, email: str, invitation: str) -> None:
         """The account is made, in this transaction. Raises `SignUpRefused` when its invitation is gone by now."""
 
+    def given_back(self, *, user_ids: Collection[UUID]) -> None:
+        """Whoever made these accounts never proved the email; they go, in this transaction."""
+
 
 class Open:
     """The gate of a platform without one."""
@@ -42,6 +46,9 @@ class Open:
 
     def used(self, *, user_id: UUID, email: str, invitation: str) -> None:
         del user_id, email, invitation
+
+    def given_back(self, *, user_ids: Collection[UUID]) -> None:
+        del user_ids
 
 
 _current: SignUpGate = Open()

@@ -1,11 +1,14 @@
 """Who may sign up: the state, the kill switch, and before the launch an invitation tied to the e-mail."""
 
+from collections.abc import Collection
 from uuid import UUID
+
+from django.db.models import Exists, OuterRef
 
 from apps.accounts.managers import email_normalise
 from apps.accounts.signup_gate import SignUpRefused
 from apps.core import clock
-from apps.launch.domain import EntryState, InvitationState
+from apps.launch.domain import INVITATION_LIVE, EntryState, InvitationState
 from apps.launch.invitations import invitation_find
 from apps.launch.models import Invitation, WaitlistEntry
 from apps.launch.states import platform_read
@@ -37,6 +40,18 @@ class LaunchGate:
         live.update(state=InvitationState.ACCEPTED, accepted_at=clock.now(), user_id=user_id)
         WaitlistEntry.objects.filter(email=email).exclude(state=EntryState.UNPROVEN).update(
             state=EntryState.JOINED
+        )
+
+    def given_back(self, *, user_ids: Collection[UUID]) -> None:
+        """Their invitations are good again until they expire, unless the same e-mail has a newer one."""
+        accepted = Invitation.objects.filter(user_id__in=user_ids)
+        emails = list(accepted.values_list("email", flat=True))
+        newer = Invitation.objects.filter(email=OuterRef("email"), state__in=INVITATION_LIVE)
+        free = {"user": None, "accepted_at": None}
+        accepted.filter(Exists(newer)).update(state=InvitationState.REVOKED, **free)
+        accepted.update(state=InvitationState.SENT, **free)
+        WaitlistEntry.objects.filter(email__in=emails, state=EntryState.JOINED).update(
+            state=EntryState.INVITED
         )
 
     def _allowed(self, email: str, invitation: str, *, lock: bool) -> Invitation | None:

@@ -11,24 +11,29 @@ from datetime import timedelta
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.db import connection, transaction
-from django.db.models import Max
+from django.db.models import CharField, Max, Value
+from django.db.models.functions import Cast, Coalesce, Concat
 
 from apps.accounts.managers import email_normalise
 from apps.core import clock
 from apps.core.errors import DomainError, NotFound
 from apps.core.ids import uuid7
 from apps.launch import tokens
-from apps.launch.domain import EntryState
-from apps.launch.models import WaitlistEntry
+from apps.launch.domain import EntryState, InvitationState
+from apps.launch.models import Invitation, WaitlistEntry
 from apps.mail.services import message_queue
 
 CODE_MINUTES = 10
 CODE_TRIES = 5
 RESEND_PAUSE = timedelta(seconds=60)
+# `.invalid` never resolves (RFC 2606), so that nothing can ever be sent there.
+FORGOTTEN = "@closed.invalid"
 # After so many codes the pause doubles with each, up to about an hour: anybody may ask, in anybody's name.
 CODES_UNHINDERED = 5
 _DOUBLINGS_MAX = 6
 UNPROVEN_KEPT = timedelta(days=7)
+# After it expired, or was taken back: time for operators to see who did not come.
+INVITATION_KEPT = timedelta(days=30)
 
 
 # By the ORM it would have no target, and take the deferrable constraint on ranks for one.
@@ -222,10 +227,23 @@ def _queue_lock() -> None:
 
 
 def waitlist_purge(*, limit: int = 5_000) -> int:
-    """Forget e-mails that nobody proved within `UNPROVEN_KEPT`, and codes that are over; how many e-mails."""
+    """Forget e-mails that nobody proved within `UNPROVEN_KEPT`, those of invitations that nobody used, and codes that
+    are over; how many e-mails.
+    """
     over = WaitlistEntry.objects.filter(code_expires_at__lte=clock.now()).exclude(code_hash="")
     over.filter(pk__in=over.values("pk")[:limit]).update(code_hash="")
     old = WaitlistEntry.objects.filter(
         state=EntryState.UNPROVEN, created_at__lt=clock.now() - UNPROVEN_KEPT
     ).values("pk")[:limit]
-    return WaitlistEntry.objects.filter(pk__in=old).delete()[0]
+    return WaitlistEntry.objects.filter(pk__in=old).delete()[0] + _invitations_forget(limit)
+
+
+def _invitations_forget(limit: int) -> int:
+    """The rows stay: their batch counts them. One that waits to be sent, in a paused batch say, is kept as it is."""
+    over = Coalesce("expires_at", "created_at")
+    unused = Invitation.objects.annotate(over=over).filter(
+        state__in=[InvitationState.SENT, InvitationState.REVOKED], over__lt=clock.now() - INVITATION_KEPT
+    )
+    ids = unused.exclude(email__endswith=FORGOTTEN).values("pk")[:limit]
+    blank = Concat(Value("invited-"), Cast("pk", CharField()), Value(FORGOTTEN))
+    return Invitation.objects.filter(pk__in=ids).update(email=blank)

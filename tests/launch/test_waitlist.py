@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from django.db import connection, connections
 
+from apps.accounts import signup_gate
 from apps.accounts.services import user_create
-from apps.core import clock
+from apps.core import clock, work
 from apps.core.errors import DomainError
 from apps.launch.domain import State
-from apps.launch.models import WaitlistEntry
+from apps.launch.invitations import batch_cancel, batch_create, batch_pause, batch_resume, progress_read
+from apps.launch.kinds import INVITE
+from apps.launch.models import Invitation, WaitlistEntry
 from apps.launch.waitlist import entry_join, entry_prove, waitlist_purge
 from apps.mail.models import Message
 from tests.core.api.support import ApiClient, problem
@@ -272,3 +275,39 @@ def test_the_position_is_counted_on_an_index(client: ApiClient) -> None:
             "EXPLAIN SELECT count(*) FROM launch_waitlistentry WHERE state = 'waiting' AND rank <= 300"
         )
         assert "launch_waitlist_queue" in str(cursor.fetchall())
+
+
+@pytest.mark.django_db
+def test_emails_of_invitations_that_nobody_used_are_forgotten(time_travel: Callable[..., int]) -> None:
+    # given one of each: used, not used, taken back, and one that waits in a paused batch
+    sent = batch_create(name="sent", actor="op", emails=["came@example.org", "not@example.org"])
+    back = batch_create(name="back", actor="op", emails=["back@example.org"])
+    work.drain(INVITE, budget_seconds=0)
+    user = user_create(email="came@example.org")
+    signup_gate.current().used(user_id=user.pk, email=user.email, invitation="")
+    batch_cancel(batch_id=back.pk)
+    held = batch_create(name="held", actor="op", emails=["held@example.org"])
+    batch_pause(batch_id=held.pk)
+    before = set(Invitation.objects.values_list("email", flat=True))
+    progress = [progress_read(batch_id=one.pk) for one in (sent, back, held)]
+
+    # when they have been over for 30 days: those of 14 days after 44
+    time_travel(seconds=int(timedelta(days=44).total_seconds()) - 60)
+    assert waitlist_purge() == 0
+    assert set(Invitation.objects.values_list("email", flat=True)) == before
+    time_travel(seconds=120)
+    assert [waitlist_purge(limit=1) for _ in range(3)] == [1, 1, 0]
+
+    # then nothing tells whose they were, and the batches count as before
+    gone = {
+        f"invited-{one.pk}@closed.invalid" for one in Invitation.objects.exclude(email__contains="example")
+    }
+    assert set(Invitation.objects.values_list("email", flat=True)) == gone | {
+        "came@example.org",
+        "held@example.org",
+    }
+    assert len(gone) == 2
+    assert [progress_read(batch_id=one.pk) for one in (sent, back, held)] == progress
+    batch_resume(batch_id=held.pk)
+    work.drain(INVITE, budget_seconds=0)
+    assert progress_read(batch_id=held.pk).sent == 1

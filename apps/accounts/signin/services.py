@@ -10,6 +10,7 @@ from django.utils import timezone
 from apps.accounts.models import User
 from apps.accounts.signin.facts import fact
 from apps.accounts.signin.notices import mail_queue, notice
+from apps.accounts.signin.unproved import unproved_purge
 from apps.accounts.tokens.services import password_changed
 from apps.events.services import EventDraft, events_publish
 
@@ -33,7 +34,7 @@ def admin_password_changed(*, user_id: UUID, request: HttpRequest) -> None:
 
 
 def signin_purge(*, limit: int = 5_000) -> int:
-    """Delete sessions, counts and wrong tries that are over; how many rows.
+    """Delete sessions, counts and wrong tries that are over, and people who never proved their email; how many rows.
 
     Up to `limit` of each: the next run goes on. Two purges at once skip each other's rows.
     """
@@ -52,4 +53,4 @@ def signin_purge(*, limit: int = 5_000) -> int:
                 [before, limit],
             )
             deleted += cursor.rowcount
-    return deleted
+    return deleted + unproved_purge(limit=limit // 10)
