@@ -17,7 +17,8 @@ from urllib.parse import quote
 from django.conf import settings
 from django.db import connection, transaction
 
-from apps.accounts.models import User
+from apps.accounts.domain import token_make
+from apps.accounts.models import ApiKey, User
 from apps.accounts.services import api_key_create
 from apps.events.services import EventDraft, events_publish
 from apps.sandbox.runtime.processes import Child, child_start_on_free_port
@@ -47,6 +48,19 @@ def person_make(*scopes: str) -> Person:
     user = User.objects.create(email=f"watcher-{next(_numbers)}@example.org", password="!")
     made = api_key_create(user_id=user.pk, name="live", scopes=scopes or ("events:read",))
     return Person(user, made.key)
+
+
+def keys_make(count: int) -> list[str]:
+    """A key for each of so many new people."""
+    users = User.objects.bulk_create(
+        User(email=f"watcher-{next(_numbers)}@example.org", password="!") for _ in range(count)
+    )
+    tokens = [token_make() for _ in users]
+    ApiKey.objects.bulk_create(
+        ApiKey(user=user, name="live", prefix=one.prefix, secret_hash=one.secret_hash, scopes=["events:read"])
+        for user, one in zip(users, tokens, strict=True)
+    )
+    return [one.reveal() for one in tokens]
 
 
 @dataclass

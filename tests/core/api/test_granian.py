@@ -186,6 +186,11 @@ def test_crash_is_in_the_log_and_not_in_the_answer(server: Server) -> None:
     assert [line["request_id"] for line in failed] == ["crash-in-granian"]
 
 
+def test_the_server_names_no_version(server: Server) -> None:
+    for path in ("/api/v1/health", "/api/v1/nowhere", "/admin/login/"):
+        assert server.send("GET", path)[1]["server"] == "granian"
+
+
 def test_ready(server: Server) -> None:
     status, _, content = server.send("GET", "/api/v1/health/ready")
     assert (status, json.loads(content)["status"]) == (200, "ok"), content
