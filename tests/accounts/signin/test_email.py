@@ -6,9 +6,11 @@ import pytest
 from allauth.account.models import EmailAddress
 
 from apps.accounts.models import User
+from apps.accounts.services import user_create
 from apps.events.models import Event
 from tests.accounts.signin.support import EMAIL, PASSWORD, Person, code_sent, mails
-from tests.core.api.support import problem
+from tests.accounts.tokens.support import sign_in_for_good
+from tests.core.api.support import ApiClient, problem
 
 pytestmark = pytest.mark.django_db
 NEW = "ann@example.net"
@@ -83,3 +85,8 @@ def test_ones_own_email_is_no_change() -> None:
     person = Person().sign_up()
     answer = person.post("email", {"email": EMAIL})
     problem(answer, 400, "validation_failed", errors=[("/email", "duplicate_email")])
+
+
+def test_who_was_made_by_an_operator_has_an_email_too() -> None:
+    client = ApiClient(sign_in_for_good(user_create(email=EMAIL)).access_token)
+    assert client.get("/api/v1/auth/email").json() == {"email": EMAIL, "pending": None}

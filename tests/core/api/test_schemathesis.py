@@ -23,7 +23,9 @@ from pytest_django import DjangoDbBlocker
 
 from apps.accounts import second_factor
 from apps.sandbox.runtime import offset
+from tests.accounts.tokens.support import sign_in_for_good
 from tests.core.api.operations import document, operations
+from tests.core.api.support import ApiClient
 from tests.core.api.town import Town, nobodys_id, town_make
 from tests.support.web import database_copy, web_open
 
@@ -59,6 +61,8 @@ def served(
         media = directory / "media"
         with override_settings(MEDIA_ROOT=media):
             town = town_make(partial(offset.travel, sandbox, rpc=None))
+        # Behind a step-up lies most of what a session can do.
+        town.session = ApiClient(sign_in_for_good(town.ann).access_token)
         environment = {
             "MEDIA_ROOT": str(media),
             "DATABASE_URL": url,

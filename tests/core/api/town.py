@@ -32,6 +32,7 @@ from apps.providers.models import Market, PriceSnapshot
 from apps.treasury.models import ReservesSnapshot
 from apps.withdrawals.models import Withdrawal, WithdrawalDestination, WithdrawalRule
 from apps.withdrawals.services import withdrawal_request
+from tests.accounts.signin.authenticator import Authenticator as Phone
 from tests.accounts.signin.provider import Provider
 from tests.accounts.tokens.support import sign_in
 from tests.core.api.support import ApiClient, user_with_key
@@ -120,10 +121,11 @@ class Town:
 
     def passkey(self) -> Authenticator:
         """One that nobody can show: listed, renamed and removed it can be."""
+        options = {"rp": {"id": "testserver"}, "user": {"id": "AA"}, "challenge": "AA"}
         data = {
             "name": "Phone",
             "passwordless": True,
-            "credential": {"id": "AA", "clientExtensionResults": {"credProps": {"rk": True}}},
+            "credential": Phone().create({"publicKey": options}),
         }
         row: Authenticator = Authenticator.objects.create(
             # A number that no answer has by chance.
