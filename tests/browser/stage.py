@@ -9,8 +9,7 @@ import os
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +22,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from django.conf import settings
-from django.db import connection
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 
 from apps.core import clock
@@ -137,19 +135,6 @@ def watched(stage: Stage, **options: Any) -> Iterator[Watched]:
         assert not person.complaints, person.complaints
     finally:
         context.close()
-
-
-def committed(write: Callable[[], None]) -> None:
-    """Write on a connection of its own: nobody sees into the transaction around a test."""
-
-    def work() -> None:
-        try:
-            write()
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(1) as elsewhere:
-        elsewhere.submit(work).result()
 
 
 class Site:

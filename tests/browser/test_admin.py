@@ -16,9 +16,10 @@ from apps.core import clock
 from apps.mail.catalogue import TEMPLATES
 from apps.mail.models import Message
 from tests.accounts.signin.support import PASSWORD, totp_at
-from tests.browser.stage import Stage, committed, watched
+from tests.browser.stage import Stage, watched
 from tests.core.api.town import town_make
 from tests.mail.support import code_queue, deposit_queue
+from tests.support.web import committed
 
 # django_db only so that the tests' database is there to be copied.
 pytestmark = [pytest.mark.django_db, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]

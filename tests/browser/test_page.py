@@ -11,7 +11,8 @@ from apps.accounts.models import User
 from apps.events.models import Event
 from apps.events.services import EventDraft, events_publish
 from tests.accounts.signin.support import PASSWORD, code_sent
-from tests.browser.stage import CSRF_COOKIE, HOME, REFRESH_COOKIE, Stage, Watched, committed, watched
+from tests.browser.stage import CSRF_COOKIE, HOME, REFRESH_COOKIE, Stage, Watched, watched
+from tests.support.web import committed
 
 # django_db only so that the tests' database is there to be copied.
 pytestmark = [pytest.mark.django_db, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]

@@ -3,7 +3,8 @@
 import http.client
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -39,6 +40,19 @@ def database_copy() -> Iterator[str]:
         connection.close()
         connection.settings_dict["NAME"] = original
         _on_server(f'DROP DATABASE "{copy}" WITH (FORCE)')
+
+
+def committed(write: Callable[[], object]) -> None:
+    """Write on a connection of its own: nobody sees into the transaction around a test."""
+
+    def work() -> None:
+        try:
+            write()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        elsewhere.submit(work).result()
 
 
 @contextmanager
