@@ -11,7 +11,7 @@ from apps.core import bulk, clock, doorbell
 from apps.core.failpoints import reach
 from apps.core.ids import uuid7_many
 from apps.deposits import notices
-from apps.deposits.domain import DepositState, Sighting
+from apps.deposits.domain import Sighting
 from apps.deposits.models import Deposit
 from apps.deposits.reorgs import deposits_take_back
 from apps.events.services import events_publish
@@ -156,24 +156,19 @@ def _return(columns: dict[str, Any]) -> set[UUID]:
         found = {row[0]: row[1:] for row in cursor.fetchall()}
     if not found:
         return set()
-    rows = (
-        Deposit.objects.select_for_update()
-        .filter(pk__any_of=found, state=DepositState.CREDITED)
-        .order_by("pk")
-    )
-    ids = [row.pk for row in rows]
-    numbers, hashes, times = zip(*(found[pk] for pk in ids), strict=True) if ids else ((), (), ())
+    # Whoever takes one back at the same time holds its row: then it is no longer credited, and seen anew.
     bulk.update(
         "deposits_deposit",
-        ids,
+        list(found),
         {
-            "block_number": ("int8", numbers),
-            "block_hash": ("text", hashes),
-            "block_time": ("timestamptz", times),
+            "block_number": ("int8", [place[0] for place in found.values()]),
+            "block_hash": ("text", [place[1] for place in found.values()]),
+            "block_time": ("timestamptz", [place[2] for place in found.values()]),
         },
         constants={"gone_at": None},
         also="updated_at = now()",
+        where="t.state = 'credited'",
     )
-    for pk, number in zip(ids, numbers, strict=True):
+    for pk, (number, *_) in found.items():
         logger.warning("collected deposit found again", extra={"deposit": str(pk), "block": number})
-    return set(ids)
+    return set(found)
