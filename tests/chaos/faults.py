@@ -40,6 +40,8 @@ CREDIT_UNITS = 7
 
 
 CREDIT_FAILPOINT = "treasury.credit.before_commit"
+# The selector of approve(address,uint256), as raw transactions hold it.
+_APPROVE = "095ea7b3"
 
 
 def slots(world: World, *states: str) -> bool:
@@ -255,9 +257,12 @@ def reorg(stack: Stack, world: World, chance: random.Random) -> None:
 
 
 def runaway(stack: Stack, world: World, chance: random.Random) -> None:
-    """Between quote and block the market runs away: broadcasts do not reach the node until the price has moved."""
+    """Between quote and block the market runs away: broadcasts do not reach the node until the price has moved.
+
+    An approval of a router, which is due every sixteen swaps, comes through: no swap is made without it.
+    """
     assert stack.proxy is not None
-    stack.proxy.fault("drop_request", method="eth_sendRawTransaction")
+    stack.proxy.fault("drop_request", method="eth_sendRawTransaction", spare=_APPROVE)
     wait_until(lambda: len(sent(world)) == 2, seconds=60, what="both swaps given to the endpoint")
     market = stack.sandbox.market
     for symbol in ("WETH", "WBTC"):

@@ -51,6 +51,8 @@ class Fault:
     offset: int = 0
     message: str = "injected"
     keep: tuple[str, ...] = ()
+    # A transport fault spares requests that hold this text.
+    spare: str = ""
     upstream: str = ""
 
     def __post_init__(self) -> None:
@@ -126,10 +128,11 @@ class RpcProxy:
                 "forwarded": list(self.forwarded),
             }
 
-    def _take(self, method: str, kinds: frozenset[str]) -> Fault | None:
+    def _take(self, method: str, kinds: frozenset[str], request: bytes = b"") -> Fault | None:
         with self._lock:
             for fault in self._faults:
-                if fault.kind in kinds and fault.method in ("*", method) and fault.times != 0:
+                spared = fault.spare != "" and fault.spare.encode() in request
+                if fault.kind in kinds and fault.method in ("*", method) and fault.times != 0 and not spared:
                     if fault.times is not None:
                         fault.times -= 1
                     self.met += 1
@@ -142,7 +145,7 @@ class RpcProxy:
         calls = request if isinstance(request, list) else [request]
         methods = [str(call.get("method")) for call in calls]
         self.asked.extend(methods)
-        fault = next((found for method in methods if (found := self._take(method, _TRANSPORT))), None)
+        fault = next((found for method in methods if (found := self._take(method, _TRANSPORT, body))), None)
         kind = fault.kind if fault else ""
         if fault is not None and kind == "status":
             return fault.status, b'{"message": "injected"}'
