@@ -1,5 +1,6 @@
 """A forgotten password, and a changed one."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -8,6 +9,8 @@ from django.core.cache import cache
 
 from apps.accounts.models import User
 from apps.events.models import Event
+from apps.launch.tokens import code_make, token_make
+from apps.mail.catalogue import TEMPLATES
 from tests.accounts.signin.support import EMAIL, OTHER, PASSWORD, Person, code_sent, incomplete, mails
 from tests.core.api.support import problem
 
@@ -39,6 +42,19 @@ def test_a_new_password_by_code() -> None:
     answer = person.post("password/reset", {"code": code, "password": PASSWORD})
     assert answer.status_code in (409, 410)
     assert Person().sign_in(password=OTHER).status_code == 200
+
+
+def test_the_gallery_shows_codes_of_the_form_that_they_have() -> None:
+    def form(code: str) -> str:
+        return re.sub("[0-9]", "9", re.sub("[A-Z]", "A", code))
+
+    Person().sign_up()
+    forgotten()
+    sent = {"code": code_sent(), RESET: code_sent(RESET), "waitlist_code": code_make()}
+    shown = {name: TEMPLATES[name].sample["code"] for name in [*sent, "invitation"]}
+
+    assert {name: form(shown[name]) for name in sent} == {name: form(code) for name, code in sent.items()}
+    assert len(shown["invitation"]) == len(token_make())
 
 
 def test_known_and_unknown_emails_are_one_answer_and_a_mail_each() -> None:
