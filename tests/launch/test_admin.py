@@ -1,30 +1,20 @@
 """What operators see and press: the switchboard, the waitlist, batches."""
 
 import pytest
-from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
 from apps.accounts.audit.models import AuditRecord
-from apps.accounts.models import User
 from apps.core import metrics
 from apps.launch.domain import State
 from apps.launch.models import Invitation, InvitationBatch, PlatformState, WaitlistEntry
 from apps.launch.states import platform_read
 from apps.treasury.models import Activity
 from tests.launch.support import go, waiting
+from tests.support.staff import browser
 
 pytestmark = pytest.mark.django_db
 BOARD = "/admin/launch/platformstate/switchboard/"
-
-
-def browser(*permissions: str) -> Client:
-    """Somebody of the staff with these permissions."""
-    user = User.objects.create(email=f"op{User.objects.count()}@example.org", is_staff=True)
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
-    client = Client()
-    client.force_login(user)
-    return client
 
 
 @pytest.fixture
