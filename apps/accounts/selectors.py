@@ -6,6 +6,8 @@ from functools import cache
 from typing import Any
 from uuid import UUID
 
+from django.db import connection
+
 from apps.accounts.domain import networks_contain, token_parse
 from apps.accounts.managers import email_normalise
 from apps.accounts.me.preferences import preferences_of
@@ -13,7 +15,6 @@ from apps.accounts.models import ApiKey, User
 from apps.core import clock
 from apps.core.api.pagination import Page, PageQuery, keyset_page
 from apps.core.errors import NotFound
-from apps.core.prepared import prepared
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def api_key_authenticate(*, text: str, address: str | None = None) -> ApiKey | N
 
 def _api_key_by_prefix(prefix: str) -> ApiKey | None:
     statement, key_names, user_names = _look_up()
-    with prepared() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(statement, [prefix])
         row = cursor.fetchone()
     if row is None:

@@ -11,7 +11,6 @@ from django.db import connection
 
 from apps.core.api.pagination import Cursor, Page, PageQuery, page_cut
 from apps.core.ids import uuid7_floor, uuid7_time
-from apps.core.prepared import prepared
 from apps.ledger.domain import AccountKey
 from apps.ledger.models import NIL, Account
 
@@ -102,7 +101,7 @@ def balances_for_owner(*, owner_id: UUID, at: datetime | None = None) -> list[As
         balance="account.balance_units" if at is None else "newest.balance_after_units",
         then="" if at is None else _THEN,
     )
-    with prepared() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(query, {"owner_id": owner_id, "before": _after(at) if at else None})
         return [
             AssetBalance(HeldAsset(*asset), int(available or 0), int(held or 0))

@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from django.db import connection
 from django.db.models import Count, Prefetch, Q, Subquery, Sum
 
 from apps.chain.models import TransactionAttempt
@@ -14,7 +15,6 @@ from apps.core.api.pagination import Cursor, Page, PageQuery, page_cut
 from apps.core.brief import Brief
 from apps.core.errors import NotFound
 from apps.core.models import Asset
-from apps.core.prepared import prepared
 from apps.ledger.models import Journal
 from apps.plans.models import Plan, Slot, SlotState
 from apps.providers.models import Market
@@ -143,7 +143,7 @@ def plan_page(
     if query.cursor is not None:
         wanted["(created_at, id) < (%s, %s)"] = [query.cursor.created_at, query.cursor.id]
     statement = f"{_LIST} WHERE {' AND '.join(wanted)} ORDER BY created_at DESC, id DESC LIMIT %s"
-    with prepared() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(statement, [*chain.from_iterable(wanted.values()), query.limit + 1])
         rows = cursor.fetchall()
     markets = MARKETS_OF_PLANS.get("all")

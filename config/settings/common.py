@@ -25,8 +25,6 @@ def databases(*, default: str | None = None) -> dict[str, dict[str, Any]]:
     config["OPTIONS"] = {
         **config.get("OPTIONS", {}),
         "connect_timeout": 5,
-        # Only what asks for it (`apps.core.postgresql`): nothing is prepared for being repeated.
-        "prepare_threshold": 1_000_000,
         "application_name": env.text("SERVICE_NAME", default="tranche"),
         "options": (
             "-c lock_timeout=10s -c statement_timeout=60s -c idle_in_transaction_session_timeout=60s"

@@ -4,6 +4,7 @@ from functools import cache
 from uuid import UUID
 
 from django.conf import settings
+from django.db import connection
 from django.db.models import QuerySet
 
 from apps.accounts.models import User
@@ -11,7 +12,6 @@ from apps.accounts.tokens.domain import AccessToken, Signing, access_token_read,
 from apps.accounts.tokens.models import Session
 from apps.core import clock
 from apps.core.api.pagination import Page, PageQuery, keyset_page
-from apps.core.prepared import prepared
 
 
 def signing() -> Signing:
@@ -69,7 +69,7 @@ def sessions_live(*, user: User) -> QuerySet[Session]:
 def _session_with_user(session_id: UUID) -> Session | None:
     """Asked by every request, so that its SQL is written once, not by the ORM each time."""
     statement, session_names, user_names = _look_up()
-    with prepared() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(statement, [session_id])
         row = cursor.fetchone()
     if row is None:

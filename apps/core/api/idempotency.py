@@ -24,7 +24,6 @@ from apps.core import clock
 from apps.core.api.problems import ProblemError
 from apps.core.api.renderers import json_bytes
 from apps.core.models import IdempotencyKey
-from apps.core.prepared import prepared
 
 HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotent-Replayed"
@@ -146,8 +145,8 @@ def _checked(response: Response) -> Response:
 
 def _lock_try(scope: Scope) -> bool:
     """Hold the scope until the transaction ends; false when another transaction holds it."""
-    with prepared() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s::bigint)", [scope.lock])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [scope.lock])
         return bool(cursor.fetchone()[0])
 
 
@@ -162,7 +161,7 @@ def _stored_answer(scope: Scope, fingerprint: str) -> HttpResponse | None:
     """
     if not _lock_try(scope):
         raise _in_progress()
-    with prepared() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(_FIND, [scope.principal, scope.method, scope.route, scope.key, clock.now()])
         row = cursor.fetchone()
     if row is None:

@@ -1,8 +1,6 @@
 """The database engine of `config.settings.common.databases`."""
 
 import select
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC
 from time import monotonic
 from typing import Any
@@ -11,8 +9,7 @@ from django.db.backends.postgresql.base import ServerSideCursor
 from django.db.utils import DatabaseErrorWrapper
 from django.utils.functional import cached_property
 from django_prometheus.db.backends.postgresql import base
-from django_prometheus.db.common import ExportingCursorWrapper
-from psycopg import Cursor, Error, adapters
+from psycopg import Error, adapters
 from psycopg.postgres import types
 from psycopg.pq import Format, TransactionStatus
 
@@ -24,13 +21,6 @@ _INSTANTS = adapters.get_loader(types["timestamptz"].oid, Format.TEXT)
 
 # A value that cannot be read stands in the message itself (SQLSTATE class 22).
 _DATA_EXCEPTION = "22"
-
-
-class _Prepared(Cursor[Any]):
-    """Values go beside the statement, and the statement is kept by the session from its first time on."""
-
-    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
-        return super().execute(query, params, **{**options, "prepare": True})
 
 
 class QuietErrorWrapper(DatabaseErrorWrapper):
@@ -83,23 +73,6 @@ class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[misc]
             return link.cursor()
         named: Any = ServerSideCursor
         return named(link, name=name, scrollable=False, withhold=link.autocommit)
-
-    @contextmanager
-    def prepared(self) -> Iterator[Any]:
-        """A cursor for a statement that is asked all the time: PostgreSQL parses and plans it once per session.
-
-        Django's own cursors write values into the text, so that each statement is a new one. The text must be the same
-        each time, and the columns be named in it: one that a migration adds does not change what comes back.
-        """
-        self.ensure_connection()
-        with self.wrap_database_errors:
-            cursor = self._prepared_cursor(self.connection)
-        with self._prepare_cursor(cursor) as wrapped:
-            yield wrapped
-
-    @cached_property
-    def _prepared_cursor(self) -> Any:
-        return ExportingCursorWrapper(_Prepared, self.alias, self.vendor)
 
     def init_connection_state(self) -> None:
         super().init_connection_state()
