@@ -33,7 +33,7 @@ def command(role: str) -> list[str]:
             "--host", env.text("HOST", default="127.0.0.1"),
             "--port", str(env.integer("PORT", default=8000)),
             "--workers", str(env.integer("WEB_WORKERS", default=2)),
-            "--blocking-threads", str(env.integer("WEB_THREADS", default=4)),
+            "--blocking-threads", str(env.integer("WEB_THREADS", default=2)),
             "--no-ws", "--respawn-failed-workers",
             "--workers-kill-timeout", "10",
         ],
