@@ -190,7 +190,6 @@ def test_no_export_outlives_its_account(media: Path) -> None:
     assert set(user.exports.values_list("state", flat=True)) == {"deleted"}
 
 
-@pytest.mark.django_db(transaction=True)
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("place", ["accounts.close.erased", "accounts.close.before_commit"])
@@ -216,6 +215,7 @@ def test_killed_anywhere_nothing_is_closed_and_asking_again_closes_it(
     assert client.get(ME).status_code == 401
 
 
+@pytest.mark.django_db(transaction=True)
 def test_closing_twice_at_once_closes_once() -> None:
     user, _ = user_with_key()
 
