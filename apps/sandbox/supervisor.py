@@ -24,7 +24,7 @@ ROLES = ("web", "stream", "worker", "background", "signer", "beat", "flower")
 # Beat first, so that nothing new is rung; the services go last, when nobody needs them any more.
 _STOP_ORDER = ("beat", "flower", "stream", "web", "worker", "background", "signer")
 _PORTS = {"web": ("PORT", 8000), "stream": ("STREAM_PORT", 8001), "flower": ("FLOWER_PORT", 5555)}
-_CONSUMERS = ("worker", "background", "signer")
+_OF_THE_BROKER = ("worker", "background", "signer", "beat")
 # What is left for a worker beside the background role, as docker-compose.yml and docs/deploy.md have it.
 MONEY_QUEUES = "plans,chain,default"
 READY_PATH = "/api/v1/health/ready"
@@ -215,8 +215,8 @@ class Supervisor:
                 environment=environment,
                 directory=ROOT_DIR,
                 console=self._console,
-                # When the supervisor is killed the broker goes too, and a worker asked to end would wait for it.
-                death_signal=signal.SIGKILL if role in _CONSUMERS else signal.SIGTERM,
+                # When the supervisor is killed the broker goes too, and who is asked to end would wait for it.
+                death_signal=signal.SIGKILL if role in _OF_THE_BROKER else signal.SIGTERM,
             )
             self._runs[role] = _Run(child, time.monotonic())
             child.start()

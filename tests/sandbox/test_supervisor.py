@@ -355,14 +355,17 @@ def test_a_chain_that_died_ends_everything_with_the_reason(tmp_path: Path) -> No
 
 def test_a_killed_supervisor_takes_everything_along(running: Terminal) -> None:
     """The last test of the module: it ends the platform that the others share."""
-    watched = [os.pidfd_open(pid) for pid in running.processes()]
+    watched = {
+        os.pidfd_open(pid): Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+        for pid in running.processes()
+    }
     assert len(watched) > len(ROLES | SERVICES)
 
     assert running.stop(signal.SIGKILL) == -signal.SIGKILL
 
-    for descriptor in watched:
+    for descriptor, name in watched.items():
         ended = select.select([descriptor], [], [], 20)[0]
         os.close(descriptor)
-        assert ended
+        assert ended, name
     assert running.processes() == []
     assert running.manage("sandbox", "status").returncode == 1
