@@ -8,9 +8,10 @@ from django.db.models.functions import Now
 
 from apps.core import work
 from apps.plans import kinds
-from apps.plans.models import Slot
+from apps.plans.models import Batch, Slot
 from apps.plans.steps.batching import GATHER_SECONDS, slots_gathering
 from tests.plans.support import Platform
+from workers.plans import slots_batch
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -28,12 +29,14 @@ def half_reserved(platform: Platform) -> None:
 @pytest.mark.usefixtures("half_reserved")
 def test_a_batch_waits_for_slots_that_are_being_reserved() -> None:
     assert slots_gathering()
+    slots_batch()
+    assert not Batch.objects.exists()
 
     work.drain(kinds.RESERVE)
 
     assert not slots_gathering()
-    assert work.drain(kinds.BATCH) == 2
-    assert Slot.objects.values("batch").distinct().count() == 1
+    slots_batch()
+    assert Batch.objects.get().slot_count == 2
 
 
 @pytest.mark.usefixtures("half_reserved")
