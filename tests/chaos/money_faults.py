@@ -129,11 +129,15 @@ def sweep_forked(depth: int, *, gone: bool = False, name: str = "") -> During:
         else:
             anvil.mine()
             wait_until(
+                # One that the fork will take: an earlier one may be final below it.
                 lambda: OutboundTransaction.objects.filter(
-                    purpose="sweep", state="confirmed", created_at__gte=world.since
+                    purpose="sweep",
+                    state="confirmed",
+                    created_at__gte=world.since,
+                    block_number__gt=anvil.block_number() - depth,
                 ).exists(),
                 seconds=60,
-                what="a sweep final",
+                what="a sweep final in the blocks that go",
             )
             ours = {
                 "0x" + bytes(raw).hex()
