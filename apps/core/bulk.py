@@ -106,21 +106,23 @@ def update(
     columns: Mapping[str, tuple[str, Sequence[Any]]],
     *,
     constants: Mapping[str, Any] | None = None,
-    signs: Mapping[str, int] | None = None,
+    operators: Mapping[str, str] | None = None,
     also: str = "",
     where: str = "",
 ) -> int:
     """Update rows by id in one statement; returns how many rows changed.
 
-    `columns` maps a column to its SQL type and one value per id; a column in `signs` is not set but raised (+1)
-    or lowered (-1) by its value; `constants` sets the same value in every row;
-    `also` is further literal SQL for the SET list, `where` a further literal condition (alias `t`), both written
+    `columns` maps a column to its SQL type and one value per id; `operators` names those that are not set but joined
+    with what is there: `+` and `-` for numbers, `||` for JSON objects; `constants` sets the same value in every row;
+    `also` is further literal SQL for the SET list, `where` a further literal condition (alias `t`), all three written
     in code and never from input.
     """
     if not ids:
         return 0
-    forms = {None: "{0} = new.{0}", 1: "{0} = t.{0} + new.{0}", -1: "{0} = t.{0} - new.{0}"}
-    assignments = [sql.SQL(forms[(signs or {}).get(name)]).format(sql.Identifier(name)) for name in columns]
+    joined = {name: f"{{0}} = t.{{0}} {operator} new.{{0}}" for name, operator in (operators or {}).items()}
+    assignments = [
+        sql.SQL(joined.get(name, "{0} = new.{0}")).format(sql.Identifier(name)) for name in columns
+    ]
     parameters: list[Any] = []
     for name, value in (constants or {}).items():
         assignments.append(sql.SQL("{} = %s").format(sql.Identifier(name)))

@@ -83,7 +83,7 @@ class Debts:
                 "deposits_deposit",
                 list(self.regained),
                 {"written_off_units": ("numeric", values)},
-                signs={"written_off_units": -1},
+                operators={"written_off_units": "-"},
             )
         paid = [row for row in self.rows if row.pk in self.paid]
         if paid:

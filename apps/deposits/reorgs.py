@@ -147,7 +147,7 @@ def _reverse(rows: list[Deposit], names: notices.Names) -> int:
             "owed_units": ("numeric", owed),
         },
         constants={**_FORGOTTEN, "credited_units": 0, "credited_at": None},
-        signs={"owed_units": 1},
+        operators={"owed_units": "+"},
         also=STEPPED + ", buried_at = NULL",
     )
     purchases = _purchases(rows)

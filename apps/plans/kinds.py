@@ -9,7 +9,7 @@ from apps.plans.steps.reserving import slots_reserve
 from apps.plans.steps.settling import batch_settle
 
 _TIMES = ("created_at", "updated_at", "leased_until")
-_SLOT = (*_TIMES, "run_after", "closed_at", "last_error", "received_units", "batch")
+_SLOT = (*_TIMES, "run_after", "closed_at", "last_error", "received_units", "batch", "decision")
 
 OPEN = register(
     Work(

@@ -1,10 +1,11 @@
 """The people and plans of the main job's benchmark: each person has funds for, and one plan on, one of the markets."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from django.db import connection
 
@@ -20,6 +21,7 @@ from tests.support.stack import Stack
 # What a plan spends at each run: about two dollars, so that thousands together stay far from any price guard.
 AMOUNT_UNITS = {"USDC": 2_000_000, "WETH": 2 * 10**15}
 RUNS_FUNDED = 12
+ZONES = ("Europe/Berlin", "America/New_York", "Asia/Kolkata", "America/Sao_Paulo", "UTC")
 
 
 @dataclass(frozen=True)
@@ -65,18 +67,20 @@ def world_make(stack: Stack, *, people: int, name: str, wallet: str = "") -> Wor
 
 
 def plans_make(world: World, *, due_at: datetime) -> list[UUID]:
-    """One plan per person, due at `due_at` for the first time; returns their ids, in the order of the owners."""
+    """One plan per person, due at `due_at`; returns their ids, in the order of the owners.
+
+    They began on any day of the last year, at the time of day of their zone.
+    """
     count, now = len(world.owners), clock.now()
+    local = {zone: due_at.astimezone(ZoneInfo(zone)).time().replace(second=0, microsecond=0) for zone in ZONES}
+    zones = [ZONES[number % len(ZONES)] for number in range(count)]
     same: dict[str, Any] = {
         "name": "bench",
         "state": "active",
         "schedule_kind": "daily",
         "interval": 1,
-        "local_time": due_at.timetz().replace(tzinfo=None, second=0, microsecond=0),
         "weekdays": [],
         "cron": "",
-        "zone": "UTC",
-        "start_at": due_at,
         "next_number": 1,
         "max_slippage_bps": 200,
         "missed_policy": "run_once",
@@ -91,6 +95,9 @@ def plans_make(world: World, *, due_at: datetime) -> list[UUID]:
         {
             "id": ids,
             "owner_id": world.owners,
+            "zone": zones,
+            "local_time": [local[zone] for zone in zones],
+            "start_at": [due_at - timedelta(days=number % 365) for number in range(count)],
             "market_id": [world.market_of(number).pk for number in range(count)],
             "amount_units": [
                 AMOUNT_UNITS[world.market_of(number).sold_asset.code] for number in range(count)

@@ -75,7 +75,7 @@ def test_updated_values_arrive_as_they_were(table: str) -> None:
         table,
         ids,
         {"word": ("text", NASTY), "amount": ("numeric", [None, *range(1, len(ids))])},
-        signs={"amount": -1},
+        operators={"amount": "-"},
     )
 
     assert changed == len(ids)

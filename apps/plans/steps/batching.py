@@ -29,6 +29,7 @@ def slots_gathering() -> bool:
 
 def slots_batch(slots: list[Slot]) -> None:
     """Put locked reserved slots into new batches, one per market and size limit; rings the price step."""
+    # Not all are locked: the step that hands the swap over looks again, with every plan locked.
     stopped = plans_stopped_locked({slot.plan_id for slot in slots})
     closures = [
         closure

@@ -74,13 +74,17 @@ def slots_open(plans: list[Plan]) -> None:
         "plans_plan",
         [plan.pk for plan in plans],
         {
-            "state": ("text", [plan.state for plan in plans]),
-            "state_reason": ("text", [plan.state_reason for plan in plans]),
             "next_number": ("int", [plan.next_number for plan in plans]),
             "run_after": ("timestamptz", [plan.run_after for plan in plans]),
             "committed_units": ("numeric", [plan.committed_units for plan in plans]),
         },
         also=work.STEPPED,
+    )
+    bulk.update(
+        "plans_plan",
+        [plan.pk for plan in plans if plan.state == PlanState.COMPLETED],
+        {},
+        constants={"state": PlanState.COMPLETED.value, "state_reason": "schedule_ended"},
     )
     events_publish(opened.events)
     doorbell.ring("plans.reserve")

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -32,8 +32,7 @@ class Closure:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class PlanFacts:
+class PlanFacts(NamedTuple):
     """What a step needs to know of a slot's plan, read once per chunk."""
 
     state: str
@@ -45,6 +44,7 @@ class PlanFacts:
     min_trade_units: int
     owner_frozen_at: datetime | None
     has_budget: bool
+    misses_in_a_row: int
     # Why the platform does not buy this just now; empty when it does.
     paused: str
 
@@ -57,15 +57,15 @@ def plans_locked(plan_ids: set[UUID]) -> dict[UUID, PlanFacts]:
     return _facts(Plan.objects.select_for_update(of=("self",)).filter(pk__any_of=plan_ids).order_by("pk"))
 
 
-def plans_read(plan_ids: set[UUID]) -> dict[UUID, PlanFacts]:
-    """Like `plans_locked` without locks: for steps that neither depend on a plan's state nor change it."""
-    return _facts(Plan.objects.filter(pk__any_of=plan_ids))
+def plans_lock(plan_ids: set[UUID]) -> None:
+    """Lock plans in id order without reading them: none of them stops until the transaction ends."""
+    list(Plan.objects.select_for_update().filter(pk__any_of=plan_ids).order_by("pk").values_list("pk"))
 
 
 def plans_stopped_locked(plan_ids: set[UUID]) -> dict[UUID, PlanFacts]:
     """Those of the plans for which nothing may be bought now, locked; the others are neither locked nor read.
 
-    A plan that stops right afterwards is not among them: the step that hands the swap over looks again, locked.
+    Unless they are locked already (`plans_lock`), one that stops right afterwards is not among them.
     """
     paused = paused_read(activity=Activity.BUYING)
     stopped = Q(state__in=[PlanState.PAUSED, PlanState.CANCELLED]) | Q(market__enabled=False)
@@ -90,14 +90,13 @@ def _facts(plans: "QuerySet[Plan]") -> dict[UUID, PlanFacts]:
         "market__enabled",
         "market__min_trade_units",
         "owner__frozen_at",
+        "misses_in_a_row",
         "total_budget_units",
     )
     paused = paused_read(activity=Activity.BUYING)
     return {
-        row[0]: PlanFacts(
-            *row[1:-1], has_budget=row[-1] is not None, paused=paused.reason_for(row[4], row[5])
-        )
-        for row in rows
+        pk: PlanFacts(*facts, budget is not None, misses, paused.reason_for(facts[3], facts[4]))
+        for pk, *facts, misses, budget in rows
     }
 
 
@@ -132,8 +131,9 @@ def slots_close(closures: Sequence[Closure], plans: dict[UUID, PlanFacts]) -> No
         {
             "state": ("text", [c.state.value for c in closures]),
             "reason": ("text", [c.reason.value for c in closures]),
-            "decision": ("jsonb", [orjson.dumps({**c.slot.decision, **c.facts}).decode() for c in closures]),
+            "decision": ("jsonb", [orjson.dumps(c.facts).decode() for c in closures]),
         },
+        operators={"decision": "||"},
         constants={"closed_at": now},
         also=work.STEPPED,
     )
@@ -178,7 +178,7 @@ def _count_on_plans(closures: Sequence[Closure]) -> dict[UUID, int]:
             "committed_units": ("numeric", [amounts[plan_id] for plan_id in ids]),
             "misses_in_a_row": ("int", [missed[plan_id] for plan_id in ids]),
         },
-        signs={"committed_units": -1, "misses_in_a_row": 1},
+        operators={"committed_units": "-", "misses_in_a_row": "+"},
     )
     unfunded = [plan_id for plan_id in ids if missed[plan_id]]
     return dict(Plan.objects.filter(pk__any_of=unfunded).values_list("pk", "misses_in_a_row"))

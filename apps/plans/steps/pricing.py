@@ -17,7 +17,14 @@ from apps.chain.models import Wallet
 from apps.core import clock, failpoints
 from apps.core.work import Claim
 from apps.plans.models import AWAITING_COLLECTION, Batch, BatchState, Slot, SlotReason, SlotState
-from apps.plans.steps.outcomes import Closure, closure_for_plan, plans_locked, slots_close
+from apps.plans.steps.outcomes import (
+    Closure,
+    closure_for_plan,
+    plans_lock,
+    plans_locked,
+    plans_stopped_locked,
+    slots_close,
+)
 from apps.providers import services as providers
 from apps.providers.domain import Quote, Ratio, min_out
 from apps.providers.models import Market
@@ -40,6 +47,7 @@ _UNREAD = (
     "closed_at",
     "last_error",
     "received_units",
+    "decision",
 )
 
 
@@ -59,7 +67,9 @@ def batch_price(claim: Claim[Batch]) -> None:
         if not rows:
             return
         batch = rows[0]
-        slots = list(batch.slots.filter(state=SlotState.BATCHED).defer(*_UNREAD).order_by("pk"))
+        slots = list(
+            Slot.objects.filter(batch_id=batch.pk, state=SlotState.BATCHED).defer(*_UNREAD).order_by("pk")
+        )
         market = Market.objects.select_related("sold_asset", "bought_asset").get(pk=batch.market_id)
         wallet = chain_selectors.wallet_get(role="swap")
     selling = sum(slot.swap_units or 0 for slot in slots)
@@ -188,8 +198,14 @@ def _send(batch: Batch, priced: Priced, *, market: Market, wallet: Any) -> None:
     the batch is priced once more at once.
     """
     locked = batch.slots.select_for_update().filter(state=SlotState.BATCHED).order_by("pk")
-    plans = plans_locked(set(locked.values_list("plan_id", flat=True)))
-    stopped = [c for s in priced.buying if (c := closure_for_plan(s, plans[s.plan_id]))]
+    plan_ids = set(locked.values_list("plan_id", flat=True))
+    plans_lock(plan_ids)
+    plans = plans_stopped_locked(plan_ids)
+    stopped = [
+        c for s in priced.buying if s.plan_id in plans and (c := closure_for_plan(s, plans[s.plan_id]))
+    ]
+    if priced.closures:
+        plans |= plans_locked({closure.slot.plan_id for closure in priced.closures})
     slots_close([*priced.closures, *stopped], plans)
     quote = priced.quote
     if stopped and len(stopped) < len(priced.buying):

@@ -1,6 +1,7 @@
 """Step 2: reserve. Fee and funds for the whole chunk at once: a hold per slot, or the slot ends with a reason."""
 
 from collections import defaultdict
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
@@ -13,6 +14,14 @@ from apps.plans.models import Slot, SlotReason, SlotState
 from apps.plans.steps.outcomes import Closure, PlanFacts, closure_for_plan, plans_locked, slots_close
 
 
+class _Wanted(NamedTuple):
+    """A slot that may buy, its plan, and what its decision record gains."""
+
+    slot: Slot
+    plan: PlanFacts
+    facts: dict[str, str]
+
+
 def slots_reserve(slots: list[Slot]) -> None:
     """Hold the amounts of locked open slots, all or nothing per slot; rings the batch step.
 
@@ -23,23 +32,24 @@ def slots_reserve(slots: list[Slot]) -> None:
     closures = []
     candidates = []
     for slot in sorted(slots, key=lambda slot: (slot.scheduled_at, slot.pk)):
-        closure = closure_for_plan(slot, plans[slot.plan_id])
+        plan = plans[slot.plan_id]
+        closure = closure_for_plan(slot, plan)
         if closure:
             closures.append(closure)
         else:
-            candidates.append(slot)
-    closures += _price(candidates, plans)
-    priced = [slot for slot in candidates if slot.swap_units is not None]
-    held, unfunded = _hold(priced, plans)
+            candidates.append(_Wanted(slot, plan, {}))
+    closures += _price(candidates)
+    held, unfunded = _hold([one for one in candidates if one.slot.swap_units is not None])
     failpoints.reach("plans.reserve.held")
     bulk.update(
         "plans_slot",
-        [slot.pk for slot in held],
+        [one.slot.pk for one in held],
         {
-            "fee_units": ("numeric", [slot.fee_units for slot in held]),
-            "swap_units": ("numeric", [slot.swap_units for slot in held]),
-            "decision": ("jsonb", [orjson.dumps(slot.decision).decode() for slot in held]),
+            "fee_units": ("numeric", [one.slot.fee_units for one in held]),
+            "swap_units": ("numeric", [one.slot.swap_units for one in held]),
+            "decision": ("jsonb", [orjson.dumps(one.facts).decode() for one in held]),
         },
+        operators={"decision": "||"},
         constants={"state": SlotState.RESERVED.value},
         also=work.STEPPED,
     )
@@ -47,41 +57,38 @@ def slots_reserve(slots: list[Slot]) -> None:
     # than the next slot's miss, which would then not count.
     bulk.update(
         "plans_plan",
-        list({slot.plan_id for slot in held}),
+        list({one.slot.plan_id for one in held if one.plan.misses_in_a_row}),
         {},
         also="misses_in_a_row = 0",
-        where="t.misses_in_a_row > 0",
     )
     slots_close(closures + unfunded, plans)
     if held:
         doorbell.ring("plans.batch")
 
 
-def _price(slots: list[Slot], plans: dict[UUID, PlanFacts]) -> list[Closure]:
+def _price(wanted: list[_Wanted]) -> list[Closure]:
     """Set fee and swap amount of each slot, one look-up per (asset, tier); closes what the fee leaves too small."""
-    groups: dict[tuple[UUID, str], list[Slot]] = defaultdict(list)
-    for slot in slots:
-        plan = plans[slot.plan_id]
-        groups[plan.sold_asset_id, plan.fee_tier].append(slot)
+    groups: dict[tuple[UUID, str], list[_Wanted]] = defaultdict(list)
+    for one in wanted:
+        groups[one.plan.sold_asset_id, one.plan.fee_tier].append(one)
     closures = []
     for (asset_id, tier), members in groups.items():
-        fees = fees_for(asset_id=asset_id, tier=tier, amounts=[slot.amount_units for slot in members])
-        for slot, fee in zip(members, fees, strict=True):
+        fees = fees_for(asset_id=asset_id, tier=tier, amounts=[one.slot.amount_units for one in members])
+        for (slot, plan, facts), fee in zip(members, fees, strict=True):
             swap = slot.amount_units - fee
-            facts = {"fee_tier": tier, "fee_units": str(fee)}
-            if swap < plans[slot.plan_id].min_trade_units:
+            facts.update(fee_tier=tier, fee_units=str(fee))
+            if swap < plan.min_trade_units:
                 closures.append(Closure(slot, SlotState.SKIPPED, SlotReason.BELOW_MINIMUM, facts))
                 continue
             slot.fee_units, slot.swap_units = fee, swap
-            slot.decision = {**slot.decision, **facts}
     return closures
 
 
-def _hold(slots: list[Slot], plans: dict[UUID, PlanFacts]) -> tuple[list[Slot], list[Closure]]:
+def _hold(wanted: list[_Wanted]) -> tuple[list[_Wanted], list[Closure]]:
     """Post the holds of those that can be paid; the others come back as closures."""
     owners: dict[UUID, set[UUID]] = defaultdict(set)
-    for slot in slots:
-        owners[plans[slot.plan_id].sold_asset_id].add(slot.owner_id)
+    for slot, plan, _ in wanted:
+        owners[plan.sold_asset_id].add(slot.owner_id)
     available, aside = (
         {
             asset_id: accounts_open_personal(kind=kind, asset_id=asset_id, owner_ids=people)
@@ -92,13 +99,13 @@ def _hold(slots: list[Slot], plans: dict[UUID, PlanFacts]) -> tuple[list[Slot], 
     accounts = [one for side in (available, aside) for by_owner in side.values() for one in by_owner.values()]
     balances = balances_lock(account_ids=accounts)
     held, closures, drafts = [], [], []
-    for slot in slots:
-        asset_id = plans[slot.plan_id].sold_asset_id
+    for one in wanted:
+        slot, asset_id = one.slot, one.plan.sold_asset_id
         source = available[asset_id][slot.owner_id]
         balance = balances[source]
-        slot.decision = {**slot.decision, "available_units": str(balance)}
+        one.facts["available_units"] = str(balance)
         if balance < slot.amount_units:
-            closures.append(Closure(slot, SlotState.SKIPPED, SlotReason.INSUFFICIENT_FUNDS))
+            closures.append(Closure(slot, SlotState.SKIPPED, SlotReason.INSUFFICIENT_FUNDS, one.facts))
             continue
         balances[source] = balance - slot.amount_units
         drafts.append(
@@ -109,6 +116,6 @@ def _hold(slots: list[Slot], plans: dict[UUID, PlanFacts]) -> tuple[list[Slot], 
                 units=slot.amount_units,
             )
         )
-        held.append(slot)
+        held.append(one)
     journals_post(drafts=drafts)
     return held, closures

@@ -14,13 +14,12 @@ from apps.core.work import Claim
 from apps.events.services import EventDraft, events_publish
 from apps.ledger.domain import AccountKey, AccountKind, JournalDraft, Posting
 from apps.ledger.services import accounts_open, accounts_open_personal, journals_post
-from apps.plans.models import Batch, BatchState, Slot, SlotReason, SlotState
+from apps.plans.models import Batch, BatchState, Plan, Slot, SlotReason, SlotState
 from apps.plans.steps.outcomes import (
     Closure,
-    PlanFacts,
     plans_complete_spent,
+    plans_lock,
     plans_locked,
-    plans_read,
     slots_close,
 )
 from apps.providers import services as providers
@@ -31,6 +30,8 @@ MAX_TRIES = 3
 # The transaction rings at each change of its state, and the tick each second: only they look again. So this is no
 # interval, it only has to be over when the ring that says “final” comes.
 POLL_SECONDS = 0.1
+# What settling looks at of a slot; a batch has thousands.
+_READ = ("plan_id", "number", "owner_id", "scheduled_at", "amount_units", "fee_units", "swap_units")
 
 
 def batch_settle(claim: Claim[Batch]) -> None:
@@ -54,13 +55,14 @@ def batch_settle(claim: Claim[Batch]) -> None:
 
 
 def _settle(batch: Batch, transaction: Any) -> None:
-    locked = batch.slots.select_for_update().filter(state=SlotState.BATCHED).order_by("pk")
-    slots = list(locked.defer("created_at", "updated_at", "leased_until", "run_after", "decision"))
-    plans = plans_read({slot.plan_id for slot in slots})
+    locked = Slot.objects.select_for_update().filter(batch_id=batch.pk, state=SlotState.BATCHED)
+    slots = list(locked.only(*_READ).order_by("pk"))
+    plans = Plan.objects.filter(pk__any_of={slot.plan_id for slot in slots})
+    names: dict[UUID, str] = dict(plans.values_list("pk", "name"))
     # Only a plan with a budget may change here, and is locked: before the accounts, as everywhere.
-    budgeted = {plan_id for plan_id, plan in plans.items() if plan.has_budget}
+    budgeted = set(plans.filter(total_budget_units__isnull=False).values_list("pk", flat=True))
     if budgeted:
-        plans |= plans_locked(budgeted)
+        plans_lock(budgeted)
     market = Market.objects.select_related("sold_asset", "bought_asset").get(pk=batch.market_id)
     address = transaction.wallet.address
     fill = providers.fill_read(market_id=market.pk, recipient=address, logs=transaction.logs)
@@ -93,7 +95,7 @@ def _settle(batch: Batch, transaction: Any) -> None:
     transaction_hash = chain_selectors.transaction_hash(transaction)
     events_publish(
         [
-            _settled_event(slot, plans[slot.plan_id], market, units, out, transaction_hash)
+            _settled_event(slot, names[slot.plan_id], market, units, out, transaction_hash)
             for slot, units, out in zip(slots, spent, received, strict=True)
         ]
     )
@@ -133,11 +135,11 @@ def _post(slots: list[Slot], spent: list[int], received: list[int], *, market: M
 
 
 def _settled_event(
-    slot: Slot, plan: PlanFacts, market: Market, spent: int, received: int, transaction_hash: str
+    slot: Slot, plan_name: str, market: Market, spent: int, received: int, transaction_hash: str
 ) -> EventDraft:
     payload = {
         "plan_id": str(slot.plan_id),
-        "plan_name": plan.name,
+        "plan_name": plan_name,
         "slot_id": str(slot.pk),
         "number": slot.number,
         "scheduled_at": slot.scheduled_at.isoformat(),
