@@ -1,7 +1,7 @@
 """Assets, the abstract work item, idempotency keys, and the rate limits that outlive Redis."""
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any, Self
 
 from django.contrib.postgres.fields import ArrayField
@@ -54,7 +54,7 @@ class WorkItem(models.Model):
         abstract = True
 
     @classmethod
-    def from_db(cls, db: str | None, field_names: Collection[str], values: Sequence[Any]) -> Self:
+    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any], **_: Any) -> Self:
         """What Django's makes, without its constructor, which takes each value through `setattr` and sends signals.
 
         A step reads thousands of rows. Columns that were not read are deferred, as there: by not being set.

@@ -11,7 +11,7 @@ from enum import StrEnum
 from itertools import chain
 from typing import Final, NamedTuple
 
-from apps.plans.schedule import ScheduleError, ScheduleRule
+from apps.plans.schedule import ScheduleError, ScheduleRule, Tail
 
 # Below this lateness an occurrence is not "missed": ticks, deploys and restarts take minutes, not hours.
 ON_TIME: Final = timedelta(minutes=5)
@@ -95,9 +95,12 @@ def due(
 
     until = now if end_at is None else min(now, end_at)
     wanted = limit if policy is MissedPolicy.RUN_ALL else 1
-    more = rule.tail(
-        next_run_at, until, at_most=None if max_runs is None else max_runs - next_number, keep=wanted + 1
-    )
+    following = _instant_after(rule, next_run_at)
+    if following is None or following > until:
+        more = Tail(0, ())  # as nearly always: nothing was missed
+    else:
+        at_most = None if max_runs is None else max_runs - next_number
+        more = rule.tail(next_run_at, until, at_most=at_most, keep=wanted + 1)
     total = more.total + 1
     instants = (next_run_at, *more.last) if more.total <= wanted else more.last
     last = Run(next_number + total - 1, instants[-1])
@@ -112,16 +115,17 @@ def due(
     if opened < total:
         last_skipped = Run(last.number - opened, instants[len(instants) - opened - 1])
         skipped = Skipped(Run(next_number, next_run_at), last_skipped)
-    return Due(runs, skipped, last.number + 1, _following(rule, last, end_at, max_runs))
-
-
-def _following(
-    rule: ScheduleRule, last: Run, end_at: datetime | None, max_runs: int | None
-) -> datetime | None:
+    if more.total:
+        following = _instant_after(rule, last.scheduled_at)
+    if following is not None and end_at is not None and following > end_at:
+        following = None
     if max_runs is not None and last.number >= max_runs:
-        return None
+        following = None
+    return Due(runs, skipped, last.number + 1, following)
+
+
+def _instant_after(rule: ScheduleRule, instant: datetime) -> datetime | None:
     try:
-        following = rule.next_after(last.scheduled_at).scheduled_at
+        return rule.instant_after(instant)
     except ScheduleError:
         return None  # the calendar's end
-    return following if end_at is None or following <= end_at else None

@@ -188,11 +188,17 @@ class ScheduleRule:
         index = self._index_after(instant)
         return Occurrence(self._number_of_index(index), self._instant(index))
 
+    def instant_after(self, instant: datetime) -> datetime:
+        """`next_after` without the number, which takes longer to find than the instant."""
+        if self.kind is Kind.CRON:
+            return self.next_after(instant).scheduled_at
+        return self._instant(self._index_after(instant.astimezone(UTC)))
+
     def after(self, instant: datetime) -> Iterator[datetime]:
         """Every occurrence strictly after `instant`, ascending, until the year 9990."""
         while True:
             try:
-                instant = self.next_after(instant).scheduled_at
+                instant = self.instant_after(instant)
             except ScheduleError:
                 return
             yield instant
@@ -292,7 +298,7 @@ class ScheduleRule:
             raise _out_of_range("instant")
         if self.kind is Kind.HOURLY:
             return (instant - self.anchor) // (self.interval * _HOUR) + 1
-        return self._search(instant, self._first_index)
+        return self._search(instant, 0)
 
     def _search(self, instant: datetime, least: int) -> int:
         # Instants never fall as k rises, and a gap moves one by a day at most: so the grid's date before the

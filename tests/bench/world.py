@@ -72,7 +72,9 @@ def plans_make(world: World, *, due_at: datetime) -> list[UUID]:
     They began on any day of the last year, at the time of day of their zone.
     """
     count, now = len(world.owners), clock.now()
-    local = {zone: due_at.astimezone(ZoneInfo(zone)).time().replace(second=0, microsecond=0) for zone in ZONES}
+    local = {
+        zone: due_at.astimezone(ZoneInfo(zone)).time().replace(second=0, microsecond=0) for zone in ZONES
+    }
     zones = [ZONES[number % len(ZONES)] for number in range(count)]
     same: dict[str, Any] = {
         "name": "bench",

@@ -1,7 +1,7 @@
 """How a slot ends without a buy: its hold goes back, its plan is told, an event is written. All set-based."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -43,8 +43,8 @@ class PlanFacts(NamedTuple):
     market_enabled: bool
     min_trade_units: int
     owner_frozen_at: datetime | None
-    has_budget: bool
     misses_in_a_row: int
+    has_budget: bool
     # Why the platform does not buy this just now; empty when it does.
     paused: str
 
@@ -80,7 +80,7 @@ def plans_stopped_locked(plan_ids: set[UUID]) -> dict[UUID, PlanFacts]:
 
 
 def _facts(plans: "QuerySet[Plan]") -> dict[UUID, PlanFacts]:
-    rows = plans.values_list(
+    rows: Iterable[Any] = plans.values_list(
         "pk",
         "state",
         "name",
@@ -95,8 +95,10 @@ def _facts(plans: "QuerySet[Plan]") -> dict[UUID, PlanFacts]:
     )
     paused = paused_read(activity=Activity.BUYING)
     return {
-        pk: PlanFacts(*facts, budget is not None, misses, paused.reason_for(facts[3], facts[4]))
-        for pk, *facts, misses, budget in rows
+        row[0]: PlanFacts(
+            *row[1:-1], has_budget=row[-1] is not None, paused=paused.reason_for(row[4], row[5])
+        )
+        for row in rows
     }
 
 
