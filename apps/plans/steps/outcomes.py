@@ -95,9 +95,7 @@ def _facts(plans: "QuerySet[Plan]") -> dict[UUID, PlanFacts]:
     )
     paused = paused_read(activity=Activity.BUYING)
     return {
-        row[0]: PlanFacts(
-            *row[1:-1], has_budget=row[-1] is not None, paused=paused.reason_for(row[4], row[5])
-        )
+        row[0]: PlanFacts._make((*row[1:-1], row[-1] is not None, paused.reason_for(row[4], row[5])))
         for row in rows
     }
 
