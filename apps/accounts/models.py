@@ -11,13 +11,14 @@ from apps.accounts.managers import UserManager, email_normalise
 from apps.accounts.tokens.models import RefreshToken, Session
 from apps.core import clock
 from apps.core.ids import uuid7
+from apps.core.rows import Row
 
 __all__ = [
     "ApiKey", "AuditCheck", "AuditPending", "AuditRecord", "AuditSeal", "RefreshToken", "Session", "User",
 ]  # fmt: skip
 
 
-class User(AbstractBaseUser, PermissionsMixin):
+class User(AbstractBaseUser, PermissionsMixin, Row):
     """A person who logs in by email. `fee_tier` names the fee schedule that applies to them."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -60,7 +61,7 @@ class User(AbstractBaseUser, PermissionsMixin):
         self.email = email_normalise(self.email)
 
 
-class ApiKey(models.Model):
+class ApiKey(Row):
     """A key for programs, `trn_<prefix>_<secret>`. Only the SHA-256 of the secret is kept.
 
     The secret has 256 random bits, so that a slow password hash would cost time and add nothing.

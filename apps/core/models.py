@@ -1,17 +1,15 @@
 """Assets, the abstract work item, idempotency keys, and the rate limits that outlive Redis."""
 
 import uuid
-from collections.abc import Collection
-from typing import Any, Self
 
 from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator
 from django.db import models
-from django.db.models.base import ModelState
 from django.db.models.functions import Now
 
 from apps.core import clock, lookups  # noqa: F401 — registers `any_of`
 from apps.core.ids import uuid7
+from apps.core.rows import Row
 
 
 class Asset(models.Model):
@@ -33,7 +31,7 @@ class Asset(models.Model):
         return self.code
 
 
-class WorkItem(models.Model):
+class WorkItem(Row):
     """Something long-running that a person can see: `apps.core.work` claims, advances, retries and buries it.
 
     The subclass owns `state`. `run_after` is business time; the lease runs on PostgreSQL's clock. `attempts`
@@ -52,19 +50,6 @@ class WorkItem(models.Model):
 
     class Meta:
         abstract = True
-
-    @classmethod
-    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any], **_: Any) -> Self:
-        """What Django's makes, without its constructor, which takes each value through `setattr` and sends signals.
-
-        A step reads thousands of rows. Columns that were not read are deferred, as there: by not being set.
-        """
-        new = cls.__new__(cls)
-        new._state = ModelState()
-        new._state.adding = False
-        new._state.db = db
-        new.__dict__.update(zip(field_names, values, strict=True))
-        return new
 
 
 class IdempotencyKey(models.Model):

@@ -1,11 +1,12 @@
-"""Work items that were read are as Django would have made them."""
+"""Rows that were read are as Django would have made them."""
 
 from typing import Any
 
 import pytest
 from django.db import models
 
-from apps.core.models import WorkItem, WorkProbe
+from apps.core.models import WorkProbe
+from apps.core.rows import Row
 
 pytestmark = pytest.mark.django_db
 
@@ -23,7 +24,7 @@ def test_a_row_is_what_djangos_own_constructor_makes_of_it() -> None:
 
     read = WorkProbe.objects.get(pk=probe.pk)
 
-    assert "from_db" in vars(WorkItem)
+    assert "from_db" in vars(Row)
     theirs = _django_made(probe)
     assert {**vars(read), "_state": None} == {**vars(theirs), "_state": None}
     assert (
