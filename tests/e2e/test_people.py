@@ -39,7 +39,7 @@ from tests.accounts.signin.support import OTHER, PASSWORD, totp_at
 from tests.accounts.tokens.support import FIREFOX
 from tests.deposits.conftest import bank_make
 from tests.deposits.support import USDC
-from tests.support.web import committed, database_copy, web_open
+from tests.support.web import committed, webs_open
 
 # django_db only so that the tests' database is there to be copied: what the processes are to see is `committed`.
 pytestmark = [pytest.mark.django_db, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -61,36 +61,23 @@ def town(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Town]:
     directory = tmp_path_factory.mktemp("people")
-    valkey = Valkey(directory / "valkey")
-    valkey.start()
-    try:
-        with django_db_blocker.unblock(), database_copy() as url:
-            environment = {
-                "DATABASE_URL": url,
-                "REDIS_URL": valkey.url,
-                "DJANGO_SETTINGS_MODULE": "config.settings.test",
-                # One after the other: what is under way when a switch is pressed is one chunk.
-                "WORKER_CONCURRENCY": "1",
-            }
-            worker = Child(
-                name="worker",
-                argv=[sys.executable, "-m", "config.roles", "worker"],
-                log=directory / "worker.log",
-                environment={**os.environ, **environment},
-                directory=settings.BASE_DIR,
-            )
-            worker.start()
-            try:
-                with (
-                    web_open(directory, name="one", **environment) as one,
-                    web_open(directory, name="other", **environment) as other,
-                    httpx.Client(timeout=30) as http,
-                ):
-                    yield Town((f"http://127.0.0.1:{one}", f"http://127.0.0.1:{other}"), valkey, http)
-            finally:
-                worker.kill()
-    finally:
-        valkey.stop()
+    # One after the other: what is under way when a switch is pressed is one chunk.
+    shared = {"DJANGO_SETTINGS_MODULE": "config.settings.test", "WORKER_CONCURRENCY": "1"}
+    with django_db_blocker.unblock(), webs_open(directory, **shared) as webs:
+        worker = Child(
+            name="worker",
+            argv=[sys.executable, "-m", "config.roles", "worker"],
+            log=directory / "worker.log",
+            environment={**os.environ, **webs.environment},
+            directory=settings.BASE_DIR,
+        )
+        worker.start()
+        try:
+            with httpx.Client(timeout=30) as http:
+                one, other = (f"http://127.0.0.1:{port}" for port in webs.ports)
+                yield Town((one, other), webs.valkey, http)
+        finally:
+            worker.kill()
 
 
 class Device:

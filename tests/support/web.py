@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 from uuid import uuid4
@@ -14,6 +15,7 @@ from django.conf import settings
 from django.db import connection
 
 from apps.sandbox.runtime.processes import Child, child_start_on_free_port
+from apps.sandbox.runtime.valkey import Valkey
 
 HEALTH = "/api/v1/health"
 
@@ -63,6 +65,32 @@ def web_open(directory: Path, *, name: str = "web", **environment: str) -> Itera
         yield port
     finally:
         child.stop()
+
+
+@dataclass(frozen=True)
+class Webs:
+    """Two web processes, their Redis, and the `environment` that whoever else belongs to them is started with."""
+
+    ports: tuple[int, int]
+    valkey: Valkey
+    environment: Mapping[str, str]
+
+
+@contextmanager
+def webs_open(directory: Path, **environment: str) -> Iterator[Webs]:
+    """Two web roles on a copy of the tests' database, with a Redis of their own."""
+    valkey = Valkey(directory / "valkey")
+    valkey.start()
+    try:
+        with database_copy() as url:
+            shared = {"DATABASE_URL": url, "REDIS_URL": valkey.url, **environment}
+            with (
+                web_open(directory, name="one", **shared) as one,
+                web_open(directory, name="other", **shared) as other,
+            ):
+                yield Webs((one, other), valkey, shared)
+    finally:
+        valkey.stop()
 
 
 def web_start(

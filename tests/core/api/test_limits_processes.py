@@ -12,7 +12,7 @@ from pytest_django import DjangoDbBlocker
 
 from apps.sandbox.runtime.valkey import Valkey
 from tests.core.api.support import user_with_key
-from tests.support.web import database_copy, web_open
+from tests.support.web import webs_open
 
 CLIENTS = 64
 SECONDS = 2.0
@@ -36,26 +36,14 @@ class Two:
 def two(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Two]:
-    directory = tmp_path_factory.mktemp("two")
-    valkey = Valkey(directory / "valkey")
-    valkey.start()
-    try:
-        with django_db_blocker.unblock(), database_copy() as url:
-            keys = tuple(user_with_key(f"{name}@example.org")[1].key for name in ("ann", "bob"))
-            environment = {
-                "DATABASE_URL": url,
-                "REDIS_URL": valkey.url,
-                "DJANGO_SETTINGS_MODULE": "config.settings.local",
-                "WEB_THREADS": "8",
-                "TRUSTED_PROXY_HOPS": "1",
-            }
-            with (
-                web_open(directory, name="one", **environment) as first,
-                web_open(directory, name="other", **environment) as second,
-            ):
-                yield Two((first, second), (keys[0], keys[1]), valkey)
-    finally:
-        valkey.stop()
+    environment = {
+        "DJANGO_SETTINGS_MODULE": "config.settings.local",
+        "WEB_THREADS": "8",
+        "TRUSTED_PROXY_HOPS": "1",
+    }
+    with django_db_blocker.unblock(), webs_open(tmp_path_factory.mktemp("two"), **environment) as webs:
+        ann, bob = (user_with_key(f"{name}@example.org")[1].key for name in ("ann", "bob"))
+        yield Two(webs.ports, (ann, bob), webs.valkey)
 
 
 def storm(
