@@ -27,8 +27,7 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends tini \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 1001 tranche \
-    && useradd --uid 1001 --gid 1001 --no-create-home --home-dir /app --shell /usr/sbin/nologin tranche \
-    && install --directory --owner 1001 --group 1001 --mode 0700 /media
+    && useradd --uid 1001 --gid 1001 --no-create-home --home-dir /app --shell /usr/sbin/nologin tranche
 WORKDIR /app
 COPY --from=build /venv /venv
 COPY --from=build /app /app
@@ -40,8 +39,7 @@ ENV PATH=/venv/bin:$PATH \
     RELEASE=$RELEASE \
     HOST=0.0.0.0 \
     PORT=8000 \
-    HEARTBEAT_DIR=/tmp \
-    MEDIA_ROOT=/media
+    HEARTBEAT_DIR=/tmp
 USER 1001:1001
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=40s --retries=4 CMD ["python", "-m", "config.health"]

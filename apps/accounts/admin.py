@@ -304,7 +304,7 @@ class DataExportAdmin(ModelAdmin):  # type: ignore[misc]
     list_filter = ("state", ("buried_at", admin.EmptyFieldListFilter))
     search_fields = ("user__email",)
     ordering = ("-created_at",)
-    exclude = ("file_name", "lease_token", "leased_until")
+    exclude = ("lease_token", "leased_until")
 
     def has_add_permission(self, request: HttpRequest, *_: Any) -> bool:
         del request

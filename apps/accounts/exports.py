@@ -1,41 +1,36 @@
 """All that the platform knows about a person, as one file: asked for, put together by a worker, downloaded, deleted.
 
 The file is a ZIP of one NDJSON file per section. Each app registers its sections; they are read in one snapshot of the
-database and written row by row, so that memory stays the same whatever the size. Its name is written down before the
-file is, so that whoever dies in between leaves nothing behind that is not known.
+database and written row by row, so that memory stays the same whatever the size. It is kept in the database, in parts:
+web, which hands it out, shares no disk with the worker that makes it. Parts come and go in the transaction in which the
+row says so: whoever dies in between leaves nothing behind.
 """
 
 import hashlib
 import json
-import logging
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
-from itertools import islice
-from pathlib import Path
+from itertools import count, islice
 from typing import IO, Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import orjson
 from django.core import signing
-from django.core.files import File
-from django.core.files.storage import default_storage
 from django.db import IntegrityError, connection, transaction
 
 from apps.accounts.audit import audit_record
 from apps.accounts.me.domain import ExportState
-from apps.accounts.me.models import DataExport
+from apps.accounts.me.models import DataExport, ExportPart
 from apps.accounts.me.preferences import preferences_of
 from apps.accounts.models import User
-from apps.core import clock, doorbell, work
+from apps.core import bulk, clock, doorbell, work
 from apps.core.api.pagination import Page, PageQuery, keyset_page
 from apps.core.errors import Conflict, NotFound
 from apps.core.failpoints import reach
 from apps.mail.services import message_queue
-
-logger = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 KEPT = timedelta(days=7)
@@ -43,6 +38,8 @@ LINK_SECONDS = 600
 PER_DAY = 5
 # How many rows a section's cursor should fetch at a time, and how many are written at once.
 CHUNK = 1_000
+# How much of the file is in memory at a time, both when it is kept and when it is handed out.
+PART_BYTES = 512 * 1_024
 _SALT = "tranche.accounts.export"
 _README = """All that this platform knows about you, as of the instant in manifest.json.
 
@@ -114,7 +111,9 @@ def link_sign(*, export: DataExport) -> str:
     return signing.dumps(str(export.pk), salt=_SALT)
 
 
-def export_open(*, export_id: UUID, signature: str, request: Any = None) -> tuple[DataExport, IO[bytes]]:
+def export_open(
+    *, export_id: UUID, signature: str, request: Any = None
+) -> tuple[DataExport, Iterator[bytes]]:
     """The file behind a signed link, written down in the audit log.
 
     Raises `NotFound` for a link that is forged, too old or for another export, and for a file that is gone.
@@ -126,11 +125,6 @@ def export_open(*, export_id: UUID, signature: str, request: Any = None) -> tupl
     row = DataExport.objects.filter(pk=export_id, user__is_active=True, state=ExportState.READY).first()
     if row is None or signed != str(export_id) or row.expires_at is None or row.expires_at <= clock.now():
         raise NotFound
-    try:
-        opened = default_storage.open(row.file_name)
-    except OSError as error:
-        logger.error("export without its file", extra={"export": str(row.pk)})
-        raise NotFound from error
     with transaction.atomic():
         audit_record(
             actor=row.user_id,
@@ -141,48 +135,62 @@ def export_open(*, export_id: UUID, signature: str, request: Any = None) -> tupl
             after=None,
             request=request,
         )
-    return row, opened
+    return row, _parts(row)
+
+
+def _parts(row: DataExport) -> Iterator[bytes]:
+    """Raises `ExportPart.DoesNotExist` when the file is deleted meanwhile: cut off, never a shorter one."""
+    left = row.size_bytes or 0
+    for number in count():
+        if left <= 0:
+            return
+        part = bytes(ExportPart.objects.values_list("content", flat=True).get(export=row, number=number))
+        left -= len(part)
+        yield part
 
 
 def export_build(claim: work.Claim[DataExport]) -> None:
-    """The step of `accounts.export`: name the file, write it, then say that it is there."""
+    """The step of `accounts.export`: put the file together, then keep it and say that it is there, at once."""
     with claim.locked() as rows:
         row = next((one for one in rows if one.state == ExportState.QUEUED), None)
-        if row is None:
-            return
-        stale = row.file_name
-        name = f"exports/{row.pk}/{claim.token}.zip"
-        DataExport.objects.filter(pk=row.pk).update(file_name=name)
-    reach("accounts.export.named")
-    _file_delete(stale)
-    with tempfile.NamedTemporaryFile(suffix=".zip") as place:
+    if row is None:
+        return
+    with tempfile.TemporaryFile(suffix=".zip") as place:
         counts = archive_write(place, user_id=row.user_id)
         size = place.tell()
         place.seek(0)
         digest = hashlib.file_digest(place, "sha256").hexdigest()
         place.seek(0)
         reach("accounts.export.written")
-        default_storage.save(name, File(place))
-    reach("accounts.export.saved")
-    now = clock.now()
-    with claim.locked() as held:
-        ours = [one for one in held if one.state == ExportState.QUEUED]
-        if ours:
-            claim.step([row.pk])
-            DataExport.objects.filter(pk=row.pk).update(
-                state=ExportState.READY,
-                size_bytes=size,
-                sha256=digest,
-                rows=counts,
-                ready_at=now,
-                expires_at=now + KEPT,
-                run_after=now + KEPT,
+        with claim.locked() as held:
+            if not any(one.state == ExportState.QUEUED for one in held):
+                return  # Taken over, or the account was closed meanwhile: their file, or none, is the one that counts.
+            for number in count():
+                if not (content := place.read(PART_BYTES)):
+                    break
+                ExportPart.objects.create(export=row, number=number, content=content)
+            reach("accounts.export.kept")
+            now = clock.now()
+            until = now + KEPT
+            # One UPDATE: the second of a row in one transaction asks for its person (the foreign key), whom the closing
+            # of an account holds while it waits for the row.
+            bulk.update(
+                "accounts_dataexport",
+                [row.pk],
+                {"rows": ("jsonb", [json.dumps(counts)])},
+                constants={
+                    "state": ExportState.READY.value,
+                    "size_bytes": size,
+                    "sha256": digest,
+                    "ready_at": now,
+                    "expires_at": until,
+                    "run_after": until,
+                },
+                also=work.STEPPED,
             )
-            _ready_tell(row, now + KEPT)
+            claim.stepped.add(row.pk)
+            _ready_tell(row, until)
     reach("accounts.export.ready")
-    if not ours:
-        # Somebody took it over, or the account was closed meanwhile: their file, or none, is the one that counts.
-        _file_delete(name)
 
 
 def _ready_tell(row: DataExport, until: datetime) -> None:
@@ -235,57 +243,33 @@ def _line(row: Row) -> bytes:
 _OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 
 
-def export_expire(claim: work.Claim[DataExport]) -> None:
-    """The step of `accounts.export_delete`, due when the export expires: the file goes, then the row says so."""
-    with claim.locked() as rows:
-        names = {row.pk: row.file_name for row in rows if row.state == ExportState.READY}
-    for pk, name in names.items():
-        _file_delete(name)
-        reach("accounts.export.deleted")
-        with claim.locked([pk]) as rows:
-            if rows:
-                DataExport.objects.filter(pk=pk).update(state=ExportState.DELETED, file_name="")
-                claim.step([pk])
-                audit_record(
-                    actor="accounts.export_delete",
-                    action="export.deleted",
-                    target_type="export",
-                    target_id=pk,
-                    before={"state": ExportState.READY},
-                    after={"state": ExportState.DELETED},
-                )
+def exports_expire(rows: list[DataExport]) -> None:
+    """The step of `accounts.export_delete`, due when the export expires."""
+    _delete(rows, actor="accounts.export_delete")
 
 
 def exports_end(*, user_id: UUID) -> None:
-    """No export outlives its account: files are deleted as soon as this transaction has committed."""
-    now = clock.now()
-    DataExport.objects.filter(user_id=user_id, state=ExportState.READY).update(run_after=now, expires_at=now)
-    # One without a file has nothing to delete; with one, deleting is the next step.
-    mine = DataExport.objects.filter(user_id=user_id, state=ExportState.QUEUED)
-    mine.filter(file_name="").update(state=ExportState.DELETED)
-    mine.update(
-        state=ExportState.READY, size_bytes=0, ready_at=now, expires_at=now, run_after=now, buried_at=None
-    )
-    doorbell.ring(DELETE.name)
+    """No export outlives its account. Call inside the transaction that closes it."""
+    # Waits for whoever is keeping a file just now: their parts are seen below.
+    rows = DataExport.objects.select_for_update().filter(user_id=user_id).exclude(state=ExportState.DELETED)
+    _delete(list(rows.order_by("pk")), actor=user_id)
 
 
-def _buried(rows: list[DataExport]) -> None:
-    """What was given up leaves no half a file behind."""
+def _delete(rows: list[DataExport], *, actor: UUID | str) -> None:
+    """The file goes, and its row says so, in one UPDATE as in `export_build`. `rows` are locked."""
+    ids = [row.pk for row in rows]
+    ExportPart.objects.filter(export_id__in=ids).delete()
+    constants = {"state": ExportState.DELETED.value}
+    bulk.update("accounts_dataexport", ids, {}, constants=constants, also=work.STEPPED)
     for row in rows:
-        _file_delete(row.file_name)
-
-
-def _file_delete(name: str) -> None:
-    """A file that is not there is no error."""
-    if not name:
-        return
-    default_storage.delete(name)
-    try:
-        folder = Path(default_storage.path(name)).parent
-    except NotImplementedError:  # a storage without folders
-        return
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
+        audit_record(
+            actor=actor,
+            action="export.deleted",
+            target_type="export",
+            target_id=row.pk,
+            before={"state": row.state},
+            after={"state": ExportState.DELETED},
+        )
 
 
 # Above a task's hard limit: a builder is dead for sure before another takes its row over.
@@ -297,7 +281,6 @@ BUILD: work.Work[DataExport] = work.register(
         model=DataExport,
         states=("queued",),
         perform=export_build,
-        on_bury=_buried,
         chunk=1,
         lease_seconds=_LEASE_SECONDS,
         max_attempts=5,
@@ -306,6 +289,6 @@ BUILD: work.Work[DataExport] = work.register(
 )
 DELETE: work.Work[DataExport] = work.register(
     work.Work(
-        name="accounts.export_delete", model=DataExport, states=("ready",), perform=export_expire, chunk=50
+        name="accounts.export_delete", model=DataExport, states=("ready",), advance=exports_expire, chunk=50
     )
 )

@@ -100,4 +100,4 @@ class ApiKey(Row):
         return f"key:{self.pk}"
 
 
-from apps.accounts.me.models import DataExport, Preferences  # noqa: E402, F401 — models of this app, in files of their own
+from apps.accounts.me.models import DataExport, ExportPart, Preferences  # noqa: E402, F401 — models of this app, in files of their own

@@ -6,14 +6,15 @@ from allauth.mfa.models import Authenticator
 from apps.accounts import closing, services
 from apps.accounts.audit.checking import check_advance
 from apps.accounts.audit.models import AuditCheck, AuditRecord
-from apps.accounts.exports import export_request
-from apps.accounts.me.models import DataExport
+from apps.accounts.exports import BUILD, export_request
+from apps.accounts.me.models import DataExport, ExportPart
 from apps.accounts.me.preferences import preferences_of, preferences_set
 from apps.accounts.models import ApiKey, Session, User
 from apps.accounts.services import api_key_create, api_key_limit, user_create
 from apps.accounts.signin.factor import totp_spend
 from apps.accounts.tokens.models import EndReason
 from apps.accounts.tokens.services import sessions_revoke
+from apps.core import work
 from apps.core.errors import Conflict, NotFound
 from apps.events.models import Event
 from tests.accounts.signin.support import EMAIL, OTHER, Person, code_sent, incomplete
@@ -88,6 +89,23 @@ def test_no_export_is_made_of_an_account_that_is_being_closed(ann: User, locked:
 
     assert DataExport.objects.filter(state="queued").exists() is not locked
     assert isinstance(answer, NotFound) is locked
+
+
+@off_and_on
+def test_a_file_that_is_kept_while_its_account_closes_is_deleted(ann: User, locked: bool) -> None:
+    export_request(user_id=ann.pk)
+
+    answers = race(
+        lambda: work.drain(BUILD, budget_seconds=0),
+        lambda: close(ann),
+        lock=r'FROM "accounts_dataexport" WHERE \("accounts_dataexport"."user_id"',
+        locked=locked,
+        read="accounts_exportpart",
+    )
+
+    print(answers, list(DataExport.objects.values("state", "last_error", "attempts", "lease_token")))
+    assert DataExport.objects.get().state == "deleted"
+    assert ExportPart.objects.exists() is not locked
 
 
 @off_and_on

@@ -5,7 +5,6 @@ Pictures of what was seen lie in the test's `tmp_path`.
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -36,8 +35,7 @@ PAGES = {
 }
 
 
-def test_staff_look_at_letters_and_lists(stage: Stage, tmp_path: Path, settings: Any) -> None:
-    settings.MEDIA_ROOT = tmp_path / "media"
+def test_staff_look_at_letters_and_lists(stage: Stage, tmp_path: Path) -> None:
     committed(fill)
     with watched(stage, viewport={"width": 1280, "height": 900}) as staff:
         page = staff.page()

@@ -48,9 +48,9 @@ NOT_HERE = {
     ),
     **dict.fromkeys(
         (
-            *(f"accounts.export.{place}" for place in ("named", "written", "saved", "ready", "deleted")),
+            *(f"accounts.export.{place}" for place in ("written", "kept", "ready")),
             "work.accounts.export.claimed",
-            "work.accounts.export_delete.claimed",
+            *(f"work.accounts.export_delete.{place}" for place in _ENGINE),
         ),
         "nobody asks for an export; killed there in tests/accounts/me/test_exports.py",
     ),

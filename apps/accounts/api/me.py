@@ -3,8 +3,9 @@
 from typing import Any, cast
 from uuid import UUID
 
-from django.http import FileResponse
+from django.http import StreamingHttpResponse
 from django.urls import reverse
+from django.utils.http import content_disposition_header
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
@@ -198,12 +199,13 @@ class ExportFileView(ApiView):
     def get(self, request: Request, export_id: UUID) -> Any:
         """Streamed. 404 for a link that is too old, and once the file is deleted."""
         signature = self.read_query(request, SignatureSerializer)["signature"]
-        row, opened = exports.export_open(export_id=export_id, signature=signature, request=request)
-        answer = FileResponse(
-            opened, as_attachment=True, filename=f"export-{row.pk}.zip", content_type="application/zip"
-        )
-        answer["Cache-Control"] = "private, no-store"
-        return answer
+        row, parts = exports.export_open(export_id=export_id, signature=signature, request=request)
+        headers = {
+            "Content-Length": str(row.size_bytes),
+            "Content-Disposition": content_disposition_header(True, f"export-{row.pk}.zip"),
+            "Cache-Control": "private, no-store",
+        }
+        return StreamingHttpResponse(parts, content_type="application/zip", headers=headers)
 
 
 class CloseView(ApiView):

@@ -37,15 +37,11 @@ class Preferences(models.Model):
 
 
 class DataExport(WorkItem):
-    """All of a person's data in one file. `run_after` is when it is to be made, then when it is to be deleted.
-
-    `file_name` is where the file is, or will be: it is written down before the file is.
-    """
+    """All of a person's data in one file. `run_after` is when it is to be made, then when it is to be deleted."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="exports")
     state = models.CharField(max_length=8, choices=ExportState.choices, default=ExportState.QUEUED)
-    file_name = models.CharField(max_length=200, blank=True, editable=False)
     size_bytes = models.PositiveBigIntegerField(null=True, blank=True, editable=False)
     sha256 = models.CharField(max_length=64, blank=True, editable=False)
     rows = models.JSONField(default=dict, editable=False, help_text="How many of each section.")
@@ -63,7 +59,6 @@ class DataExport(WorkItem):
                 & (
                     ~Q(state="ready")
                     | Q(ready_at__isnull=False, expires_at__isnull=False, size_bytes__isnull=False)
-                    & ~Q(file_name="")
                 ),
                 name="accounts_export_ready_has_file",
             ),
@@ -79,3 +74,18 @@ class DataExport(WorkItem):
 
     def __str__(self) -> str:
         return f"{self.user_id} {self.state}"
+
+
+class ExportPart(models.Model):
+    """A piece of an export's file. `number` counts from 0."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    export = models.ForeignKey(DataExport, on_delete=models.CASCADE, related_name="parts", db_index=False)
+    number = models.PositiveIntegerField()
+    content = models.BinaryField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["export", "number"], name="accounts_export_part")]
+
+    def __str__(self) -> str:
+        return f"{self.export_id} {self.number}"

@@ -2,19 +2,21 @@
 
 import io
 import json
+import random
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from apps.accounts import exports
 from apps.accounts.exports import BUILD, DELETE, archive_write, export_request
-from apps.accounts.me.models import DataExport
+from apps.accounts.me.models import DataExport, ExportPart
 from apps.core import clock, work
 from apps.core.errors import Conflict
 from apps.mail.models import Message
@@ -29,11 +31,9 @@ STEPS = """
 import sys
 import django
 django.setup()
-from django.conf import settings
-settings.MEDIA_ROOT = sys.argv[1].split("=", 1)[1]
 from apps.accounts.exports import BUILD, DELETE
 from apps.core import work
-work.drain({"build": BUILD, "delete": DELETE}[sys.argv[1].split("=", 1)[0]], budget_seconds=0)
+work.drain({"build": BUILD, "delete": DELETE}[sys.argv[1]], budget_seconds=0)
 """
 
 
@@ -41,8 +41,12 @@ def build() -> None:
     work.drain(BUILD, budget_seconds=0)
 
 
-def files(media: Path) -> list[str]:
-    return [str(one.relative_to(media)) for one in media.rglob("*") if one.is_file()]
+def files() -> dict[UUID, bytes]:
+    """What is kept, by export: their parts together."""
+    found: dict[UUID, bytes] = {}
+    for export_id, part in ExportPart.objects.order_by("number").values_list("export_id", "content"):
+        found[export_id] = found.get(export_id, b"") + bytes(part)
+    return found
 
 
 def read(content: bytes) -> dict[str, list[dict[str, Any]]]:
@@ -55,12 +59,17 @@ def read(content: bytes) -> dict[str, list[dict[str, Any]]]:
         }
 
 
+def parts_of(answer: Any) -> Iterator[bytes]:
+    return iter(answer.streaming_content)
+
+
 def body_of(answer: Any) -> bytes:
-    return b"".join(answer.streaming_content)
+    return b"".join(parts_of(answer))
 
 
 @pytest.mark.django_db(transaction=True)
-def test_ask_wait_download(media: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_ask_wait_download(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "PART_BYTES", 1_000)
     user, client = user_with_key("ann@example.org")
     asked = client.post(EXPORTS)
     assert asked.status_code == 202
@@ -77,6 +86,9 @@ def test_ask_wait_download(media: Path, caplog: pytest.LogCaptureFixture) -> Non
     answer = ApiClient().get(body["download_url"])
     content = body_of(answer)
     assert (answer["Content-Type"], len(content)) == ("application/zip", body["size_bytes"])
+    assert answer["Content-Length"] == str(len(content))
+    assert sha256(content).hexdigest() == body["sha256"]
+    assert ExportPart.objects.count() == -(-len(content) // 1_000) > 1
     assert answer["Cache-Control"] == "private, no-store"
     assert answer["Content-Disposition"] == f'attachment; filename="export-{body["id"]}.zip"'
     # The link lets in whoever has it: it is in no log.
@@ -96,7 +108,7 @@ def test_ask_wait_download(media: Path, caplog: pytest.LogCaptureFixture) -> Non
         assert [one["value"] for one in shown.values()] == ["\n".join(archive.namelist())]
     assert client.key.split("_")[2] not in content.decode("latin-1")
     assert client.get(EXPORTS).json()["data"][0]["id"] == body["id"]
-    assert [Path(name).suffix for name in files(media)] == [".zip"]
+    assert files() == {UUID(body["id"]): content}
     assert user.exports.count() == 1
     told = Message.objects.get()
     assert (told.to, told.template, told.essential) == ("ann@example.org", "export_ready", True)
@@ -129,19 +141,19 @@ def test_a_link_opens_its_own_file_only_and_for_ten_minutes(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_file_is_deleted_when_it_expires(media: Path, time_travel: Callable[..., int]) -> None:
+def test_the_file_is_deleted_when_it_expires(time_travel: Callable[..., int]) -> None:
     _, client = user_with_key()
     place = client.post(EXPORTS)["Location"]
     build()
     url = client.get(place).json()["download_url"]
     work.drain(DELETE, budget_seconds=0)
-    assert len(files(media)) == 1
+    assert len(files()) == 1
 
     time_travel(seconds=7 * 24 * 3_600 + 1)
     problem(ApiClient().get(url), 404, "not_found")
     work.drain(DELETE, budget_seconds=0)
 
-    assert list(media.rglob("*.zip")) == []
+    assert files() == {}
     body = client.get(place).json()
     assert (body["state"], body["download_url"]) == ("deleted", None)
 
@@ -205,19 +217,27 @@ def test_plans_slots_and_withdrawals_are_in_it(desk: Desk) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_memory_stays_the_same_whatever_the_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    user, _ = user_with_key()
+def test_memory_stays_the_same_whatever_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    user, client = user_with_key()
+    monkeypatch.setattr(exports, "PART_BYTES", 32 * 1_024)
+    dice = random.Random(1)
 
     def peak(rows: int) -> int:
+        """Of making, keeping and handing out."""
+
         def many(_: UUID) -> Iterator[dict[str, Any]]:
-            return ({"number": number, "text": "x" * 200} for number in range(rows))
+            return ({"number": number, "text": dice.randbytes(100).hex()} for number in range(rows))
 
         monkeypatch.setitem(exports._sections, "statement", many)
-        with (tmp_path / "made.zip").open("wb") as place:
-            tracemalloc.start()
-            assert archive_write(place, user_id=user.pk)["statement"] == rows
-            most = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
+        row = export_request(user_id=user.pk)
+        tracemalloc.start()
+        build()
+        answer = ApiClient().get(client.get(f"{EXPORTS}/{row.pk}").json()["download_url"])
+        size = sum(len(part) for part in parts_of(answer))
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        row.refresh_from_db()
+        assert (row.rows["statement"], row.size_bytes) == (rows, size)
         return most
 
     peak(1_000)
@@ -225,7 +245,7 @@ def test_memory_stays_the_same_whatever_the_size(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_taken_over_builder_leaves_no_file(media: Path) -> None:
+def test_a_taken_over_builder_leaves_no_file() -> None:
     user, _ = user_with_key()
     row = export_request(user_id=user.pk)
     slow = work.claim_due(BUILD)
@@ -236,13 +256,28 @@ def test_a_taken_over_builder_leaves_no_file(media: Path) -> None:
     exports.export_build(slow)
     row.refresh_from_db()
     assert row.state == "ready"
-    assert files(media) == [row.file_name]
+    assert sha256(files()[row.pk]).hexdigest() == row.sha256
 
 
 @pytest.mark.django_db(transaction=True)
-def test_one_that_is_given_up_leaves_no_file(
-    media: Path, monkeypatch: pytest.MonkeyPatch, time_travel: Callable[..., int]
+def test_a_file_that_is_deleted_while_it_is_read_is_cut_off_and_never_shorter(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(exports, "PART_BYTES", 1_000)
+    user, client = user_with_key()
+    place = client.post(EXPORTS)["Location"]
+    build()
+    answer = ApiClient().get(client.get(place).json()["download_url"])
+    parts = parts_of(answer)
+    next(parts)
+    with transaction.atomic():
+        exports.exports_end(user_id=user.pk)
+    with pytest.raises(ExportPart.DoesNotExist):
+        next(parts)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_that_is_given_up_leaves_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     user, client = user_with_key()
 
     def broken(_: UUID) -> Iterator[dict[str, Any]]:
@@ -255,7 +290,7 @@ def test_one_that_is_given_up_leaves_no_file(
         DataExport.objects.update(run_after=clock.now())
         build()
     assert client.get(place).json()["failed"] is True
-    assert files(media) == []
+    assert files() == {}
     # What was given up does not stand in the way of another one.
     assert client.post(EXPORTS).status_code == 202
     assert user.exports.count() == 2
@@ -266,15 +301,15 @@ def test_one_that_is_given_up_leaves_no_file(
 @pytest.mark.parametrize(
     "place",
     [
-        "build accounts.export.named",
         "build accounts.export.written",
-        "build accounts.export.saved",
+        "build accounts.export.kept",
         "build accounts.export.ready",
-        "delete accounts.export.deleted",
+        "delete work.accounts.export_delete.before_commit",
+        "delete work.accounts.export_delete.after_commit",
     ],
 )
 def test_killed_anywhere_there_is_one_whole_file_and_then_none(
-    place: str, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chain_kills, "STEPS", STEPS)
     user, _ = user_with_key("ann@example.org")
@@ -284,7 +319,7 @@ def test_killed_anywhere_there_is_one_whole_file_and_then_none(
         build()
         DataExport.objects.update(run_after=clock.now(), expires_at=clock.now())
 
-    assert chain_kills.run(f"{step}={media}", tmp_path, failpoint) == -9
+    assert chain_kills.run(step, tmp_path, failpoint) == -9
     with connection.cursor() as cursor:
         cursor.execute("UPDATE accounts_dataexport SET leased_until = clock_timestamp() - interval '1 s'")
     work.drain(BUILD if step == "build" else DELETE, budget_seconds=0)
@@ -292,11 +327,11 @@ def test_killed_anywhere_there_is_one_whole_file_and_then_none(
     row.refresh_from_db()
     if step == "build":
         assert row.state == "ready"
-        assert files(media) == [row.file_name]
+        assert list(files()) == [row.pk]
         assert Message.objects.filter(template="export_ready").count() == 1
-        assert read((media / row.file_name).read_bytes())["account"][0]["email"] == "ann@example.org"
+        assert read(files()[row.pk])["account"][0]["email"] == "ann@example.org"
     else:
-        assert (row.state, files(media)) == ("deleted", [])
+        assert (row.state, files()) == ("deleted", {})
 
 
 @pytest.mark.django_db

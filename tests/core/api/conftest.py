@@ -19,15 +19,11 @@ from tests.core.api.town import Town, town_make
 
 
 @pytest.fixture(scope="module")
-def town(
-    django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Town]:
+def town(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Town]:
     """In a transaction that encloses the module's; its tests want the mark `django_db` for theirs inside."""
     directory, factor = Path(os.environ["SANDBOX_DIR"]), second_factor.current()
     with provider_running() as google:
-        settings = override_settings(
-            MEDIA_ROOT=tmp_path_factory.mktemp("media"), SOCIALACCOUNT_PROVIDERS=google.settings
-        )
+        settings = override_settings(SOCIALACCOUNT_PROVIDERS=google.settings)
         with settings, django_db_blocker.unblock(), transaction.atomic():
             yield replace(town_make(partial(offset.travel, directory, rpc=None)), google=google)
             transaction.set_rollback(True)

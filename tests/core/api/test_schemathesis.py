@@ -18,7 +18,6 @@ from uuid import UUID
 
 import pytest
 from django.conf import settings
-from django.test import override_settings
 from pytest_django import DjangoDbBlocker
 
 from apps.accounts import second_factor
@@ -58,13 +57,10 @@ def served(
     factor = second_factor.current()
     directory, sandbox = tmp_path_factory.mktemp("schemathesis"), Path(os.environ["SANDBOX_DIR"])
     with django_db_blocker.unblock(), database_copy() as url:
-        media = directory / "media"
-        with override_settings(MEDIA_ROOT=media):
-            town = town_make(partial(offset.travel, sandbox, rpc=None))
+        town = town_make(partial(offset.travel, sandbox, rpc=None))
         # Behind a step-up lies most of what a session can do.
         town.session = ApiClient(sign_in_for_good(town.ann).access_token)
         environment = {
-            "MEDIA_ROOT": str(media),
             "DATABASE_URL": url,
             "DJANGO_SETTINGS_MODULE": "config.settings.test",
             "REDIS_URL": settings.REDIS_URL,
