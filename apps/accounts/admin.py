@@ -71,6 +71,11 @@ class UserAdmin(DjangoUserAdmin, ModelAdmin):  # type: ignore[misc,type-arg]
     def get_queryset(self, request: HttpRequest) -> QuerySet[User]:
         return super().get_queryset(request).prefetch_related("groups")
 
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
+        """An email is its person's to change, who proves the new one by a code before it counts."""
+        found = tuple(super().get_readonly_fields(request, obj))
+        return found if obj is None else (*found, "email")
+
     @display(description="Roles")  # type: ignore[untyped-decorator]
     def shown_roles(self, user: User) -> str:
         return ", ".join(sorted(group.name for group in user.groups.all())) or "customer"

@@ -3,6 +3,7 @@
 import pytest
 from django.test import Client
 
+from apps.accounts.audit.models import AuditRecord
 from apps.accounts.models import ApiKey, User
 from apps.accounts.services import api_key_create, user_create
 from apps.core.models import Asset
@@ -55,9 +56,29 @@ def test_person_is_added_lower_case_and_never_deleted(staff: Client) -> None:
     assert response.status_code == 302, response.content.decode()[:2000]
     user = User.objects.get(email="new@example.org")
     assert user.check_password("correct horse battery")
+    # The log outlives the account, and nothing in it can be erased.
+    record = AuditRecord.objects.get(action="admin.accounts.user.add", target_id=str(user.pk))
+    assert (record.after or {})["email"] == "N…@Example.org"
     assert staff.get(f"/admin/accounts/user/{user.pk}/change/").status_code == 200
     assert staff.post(f"/admin/accounts/user/{user.pk}/delete/", {"post": "yes"}).status_code == 403
     assert User.objects.count() == 2
+
+
+def test_an_email_is_changed_by_its_person_alone(staff: Client) -> None:
+    """It is what they sign in with and are written to: it is proved by a code before it changes, and they are told."""
+    user = user_create(email="ann@example.org")
+    place = f"/admin/accounts/user/{user.pk}/change/"
+    page = staff.get(place).content.decode()
+    assert "ann@example.org" in page
+    assert 'name="email"' not in page
+
+    posted = {"email": "eve@example.org", "fee_tier": "gold", "is_active": "on"}
+    assert staff.post(place, posted).status_code == 302
+
+    user.refresh_from_db()
+    assert (user.email, user.fee_tier) == ("ann@example.org", "gold")
+    record = AuditRecord.objects.get(action="admin.accounts.user.change", target_id=str(user.pk))
+    assert (record.before, record.after) == ({"fee_tier": "standard"}, {"fee_tier": "gold"})
 
 
 def test_key_is_looked_at_and_revoked_but_not_made(staff: Client) -> None:

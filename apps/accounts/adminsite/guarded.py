@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 
 from apps.accounts.audit import audit_record
-from apps.accounts.audit.recording import MASKED
+from apps.accounts.audit.recording import MASKED, email_hint
 
 # An action is recorded row by row; what it changed of more rows than this is not.
 _ROWS_REMEMBERED = 500
@@ -164,15 +164,18 @@ def _form_values(form: Any, *, add: bool) -> tuple[Values, Values]:
     before, after = {}, {}
     for name in form.changed_data:
         bound = form.fields.get(name)
-        # Names of secrets are masked where they are written; a field that hides what is typed is one, too.
-        hidden = bound is not None and isinstance(bound.widget, forms.PasswordInput)
-        after[name] = MASKED if hidden else _shown(form.cleaned_data.get(name))
+        after[name] = _shown(form.cleaned_data.get(name), bound)
         if not add:
-            before[name] = MASKED if hidden else _shown(form.initial.get(name))
+            before[name] = _shown(form.initial.get(name), bound)
     return before, after
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: Any, bound: forms.Field | None = None) -> Any:
+    """Names of secrets are masked where they are written; a field that hides what is typed is one, too."""
+    if bound is not None and isinstance(bound.widget, forms.PasswordInput):
+        return MASKED
+    if isinstance(bound, forms.EmailField) and value:
+        return email_hint(str(value))
     if isinstance(value, QuerySet | list | tuple):
         return [_shown(one) for one in value]
     return value.pk if isinstance(value, models.Model) else value

@@ -66,6 +66,12 @@ def _json(values: Mapping[str, Any] | None) -> str | None:
     return None if values is None else orjson.dumps(_plain(values), option=orjson.OPT_SORT_KEYS).decode()
 
 
+def email_hint(email: str) -> str:
+    """`a…@example.org`: enough to recognise one's own, in a log that outlives the account."""
+    name, _, domain = email.partition("@")
+    return f"{name[:1]}…@{domain}"
+
+
 def _plain(value: Any, name: str = "") -> Any:
     """The value as JSON that loses nothing: whole numbers beyond 53 bits as text, nothing as a float."""
     if isinstance(value, Mapping):

@@ -16,6 +16,7 @@ from allauth.socialaccount import signals as social
 
 from apps.accounts import signup_gate
 from apps.accounts.audit import audit_record
+from apps.accounts.audit.recording import email_hint
 from apps.accounts.models import User
 from apps.events.services import EventDraft, events_publish
 from apps.mail.services import message_queue
@@ -37,12 +38,6 @@ def noted(action: str, user_id: UUID, *, before: Values, after: Values) -> None:
     audit_record(
         actor=user_id, action=action, target_type="user", target_id=user_id, before=before, after=after
     )
-
-
-def email_hint(email: str) -> str:
-    """`a…@example.org`: enough to recognise one's own, in a log that outlives the account."""
-    name, _, domain = email.partition("@")
-    return f"{name[:1]}…@{domain}"
 
 
 def factor_values(authenticator: Authenticator) -> dict[str, Any]:
