@@ -49,6 +49,8 @@ _PROBLEMS = {
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 # A flow that nobody goes on with is forgotten after this long.
 PENDING_SECONDS = 3_600
+# Headers of answers that hold what nobody on the way may keep.
+SECRET = {"Cache-Control": "no-store"}
 
 
 @dataclass(frozen=True)

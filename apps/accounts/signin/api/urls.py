@@ -1,6 +1,8 @@
 from django.urls import path
 
 from apps.accounts.signin.api import account_views as account
+from apps.accounts.signin.api import factor_views as factors
+from apps.accounts.signin.api import step_up_views as step_up
 from apps.accounts.signin.api import views
 
 urlpatterns = [
@@ -25,21 +27,21 @@ urlpatterns = [
     path("auth/email", account.EmailView.as_view(), name="auth-email"),
     path("auth/email/confirm", account.EmailConfirmView.as_view(), name="auth-email-confirm"),
     path("auth/email/resend", account.EmailResendView.as_view(), name="auth-email-resend"),
-    path("auth/step-up", account.StepUpView.as_view(), name="auth-step-up"),
-    path("auth/step-up/google", account.StepUpGoogleView.as_view(), name="auth-step-up-google"),
-    path("auth/step-up/passkey", account.StepUpPasskeyView.as_view(), name="auth-step-up-passkey"),
+    path("auth/step-up", step_up.StepUpView.as_view(), name="auth-step-up"),
+    path("auth/step-up/google", step_up.StepUpGoogleView.as_view(), name="auth-step-up-google"),
+    path("auth/step-up/passkey", step_up.StepUpPasskeyView.as_view(), name="auth-step-up-passkey"),
     path(
         "auth/step-up/passkey/options",
-        account.StepUpPasskeyOptionsView.as_view(),
+        step_up.StepUpPasskeyOptionsView.as_view(),
         name="auth-step-up-passkey-options",
     ),
-    path("auth/factors", account.FactorsView.as_view(), name="auth-factors"),
-    path("auth/factors/totp", account.TotpView.as_view(), name="auth-totp"),
-    path("auth/factors/totp/confirm", account.TotpConfirmView.as_view(), name="auth-totp-confirm"),
-    path("auth/factors/recovery-codes", account.RecoveryCodesView.as_view(), name="auth-recovery-codes"),
-    path("auth/passkeys", account.PasskeysView.as_view(), name="auth-passkeys"),
-    path("auth/passkeys/options", account.PasskeyOptionsView.as_view(), name="auth-passkeys-options"),
-    path("auth/passkeys/<int:passkey_id>", account.PasskeyView.as_view(), name="auth-passkey-one"),
+    path("auth/factors", factors.FactorsView.as_view(), name="auth-factors"),
+    path("auth/factors/totp", factors.TotpView.as_view(), name="auth-totp"),
+    path("auth/factors/totp/confirm", factors.TotpConfirmView.as_view(), name="auth-totp-confirm"),
+    path("auth/factors/recovery-codes", factors.RecoveryCodesView.as_view(), name="auth-recovery-codes"),
+    path("auth/passkeys", factors.PasskeysView.as_view(), name="auth-passkeys"),
+    path("auth/passkeys/options", factors.PasskeyOptionsView.as_view(), name="auth-passkeys-options"),
+    path("auth/passkeys/<int:passkey_id>", factors.PasskeyView.as_view(), name="auth-passkey-one"),
     path("auth/connections", account.ConnectionsView.as_view(), name="auth-connections"),
     path("auth/connections/google", account.GoogleConnectionView.as_view(), name="auth-connections-google"),
 ]

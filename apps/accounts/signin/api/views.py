@@ -17,7 +17,7 @@ from rest_framework.response import Response
 from apps.accounts import signup_gate
 from apps.accounts.signin import google
 from apps.accounts.signin.api import serializers as s
-from apps.accounts.signin.api.bridge import SignInView, problem_of
+from apps.accounts.signin.api.bridge import SECRET, SignInView, problem_of
 from apps.accounts.signin.api.flows import SignInFactor, SignUp
 from apps.accounts.signin.api.schema import NEXT, SESSION_TOKEN, TRANSPORT, steps
 
@@ -139,7 +139,7 @@ class PasskeyOptionsView(SignInView):
         self.read_empty(request)
         said = self.ask(LoginWebAuthnView, "GET")
         body = {"options": said.data["request_options"], "session_token": said.meta["session_token"]}
-        return Response(body, headers={"Cache-Control": "no-store"})
+        return Response(body, headers=SECRET)
 
 
 class PasskeySignInView(SignInView):
@@ -174,7 +174,7 @@ class GoogleView(SignInView):
         proof = google.proof_make()
         body = {"client_id": provider.client_id, "issuer": provider.issuer}
         body |= {"nonce": google.nonce_of(proof), "proof": proof}
-        return Response(body, headers={"Cache-Control": "no-store"})
+        return Response(body, headers=SECRET)
 
     @extend_schema(
         operation_id="auth_google",
