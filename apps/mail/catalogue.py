@@ -31,7 +31,7 @@ _BUY: Final[Mapping[str, Any]] = {
     "fee": "0.25",
     "received": "0.0213984",
     "bought_asset": "WETH",
-    "at": "Monday 16 November 2026, 09:00",
+    "at": "Monday 16 November 2026, 09:00 CET",
     "transaction_hash": "0x9fc76417374aa880d4449a1f7f31ec597f00b1f6f3dd2d66f4c9c6c445836d8b",
 }
 
@@ -127,7 +127,7 @@ _ALL = (
             "asset": "USDC",
             "why": "The price was above the limit that you set.",
             "next": "The plan goes on at its next date.",
-            "at": "Monday 23 November 2026, 09:00",
+            "at": "Monday 23 November 2026, 09:00 CET",
         },
     ),
     Template(
@@ -173,7 +173,9 @@ _ALL = (
         sample={"code": "7mQ0vJc3uXf2Zk9sTn4bRw1yLh6dGa8eVp5iOxC-uBE", "days": 14},
     ),
     Template(
-        "export_ready", "One's data can be downloaded", sample={"days": 7, "expires_at": "28 November 2026"}
+        "export_ready",
+        "One's data can be downloaded",
+        sample={"days": 7, "expires_at": "28 November 2026, 09:41 UTC"},
     ),
     Template("account_closed", "The account was closed"),
 )

@@ -1,9 +1,10 @@
 """Every letter as a phone and a desktop show it, in the light and in the dark: `python -m tests.browser.letters OUT`.
 
-Writes one picture per letter, width and scheme, and one sheet per width and scheme with all of them, to be looked at.
+Writes one picture per letter, width and scheme, to be looked at, and says what `faults` finds.
 Needs no database: the contexts are the catalogue's samples, and those of `hard`, which are as long as real ones get.
 """
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -114,5 +115,6 @@ def main(out: Path) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         raise SystemExit("usage: python -m tests.browser.letters OUT")
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
     django.setup()
     main(Path(sys.argv[1]))

@@ -11,6 +11,7 @@ register = template.Library()
 
 _WIDTH = 72
 _SHORT = 9
+_LABEL_WHOLE = 14
 _FONT = "font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,Helvetica,Arial,sans-serif;"
 _MONO = "font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;"
 # What people typed may be one long word: it breaks where nothing else helps, and never widens the letter.
@@ -115,11 +116,13 @@ def fact(context: template.Context, label: str, *parts: Any, mono: bool = False)
             value=value,
         )
     return format_html(
-        '<tr><td class="pale line" valign="top" style="{font}padding:8px 12px 8px 0;font-size:14px;line-height:1.4;'
-        'color:#5b6472;border-bottom:1px solid #e4e7ec;">{label}</td>'
+        '<tr><td class="pale line" valign="top" style="{font}{whole}padding:8px 12px 8px 0;font-size:14px;'
+        'line-height:1.4;color:#5b6472;border-bottom:1px solid #e4e7ec;">{label}</td>'
         '<td class="ink line" valign="top" align="right" style="{font}{breaks}padding:8px 0;font-size:15px;'
         'line-height:1.4;color:#14181f;border-bottom:1px solid #e4e7ec;">{value}</td></tr>',
         font=_safe(_FONT),
+        # “IP address” stays on one line beside a long value; what would take half of a phone may break.
+        whole="white-space:nowrap;" if len(label) <= _LABEL_WHOLE else "",
         breaks=_safe(_BREAKS),
         label=label,
         value=value,
