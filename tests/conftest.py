@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.signals import user_logged_in
+from django.db import connection
 from django.db.backends.postgresql.operations import DatabaseOperations
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """A test's transaction stays open while it watches other processes: on a busy machine for longer than ours may."""
+    connection.settings_dict["OPTIONS"]["options"] += " -c idle_in_transaction_session_timeout=0"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from django.conf import settings
+from django.db import connection
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 
 from apps.core import clock
@@ -121,6 +122,9 @@ def stage_open(directory: Path) -> Iterator[Stage]:
                 ]
             )
         )
+        # While Playwright's loop runs, Django has other connections than before and after (`asgiref.Local`), and keeps
+        # them for the next stage: one to a database that is dropped then would fail its first test (57P01).
+        stack.callback(connection.close)
         yield Stage(browser, app, api, stream, foreign)
 
 
