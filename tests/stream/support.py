@@ -80,7 +80,6 @@ class Watcher:
     port: int
     key: str
     last_id: int | None = None
-    heartbeats: int = 0
     seen: list[Event] = field(default_factory=list)
     _link: http.client.HTTPConnection | None = None
     _answer: http.client.HTTPResponse | None = None
@@ -120,9 +119,7 @@ class Watcher:
             if not line:
                 raise EOFError
             name, _, value = line.decode().rstrip("\n").partition(": ")
-            if line == b":\n":
-                self.heartbeats += 1
-            elif name in ("id", "retry"):
+            if name in ("id", "retry"):
                 setattr(found, name, int(value))
             elif name == "event":
                 found.event = value
@@ -132,6 +129,12 @@ class Watcher:
                 if found.id is not None:
                     self.last_id = found.id
                 return found
+
+    def beats(self, count: int) -> None:
+        """Until so many heartbeats came, and nothing else."""
+        assert self._answer is not None
+        for _ in range(count):
+            assert [self._answer.readline(), self._answer.readline()] == [b":\n", b"\n"]
 
     def events(self, count: int) -> list[Event]:
         """The next `count` events."""
