@@ -13,7 +13,7 @@ from apps.core.errors import Conflict, Retryable
 from apps.events.models import Event
 from tests.chain.conftest import Chain
 from tests.chain.test_nonces import network_make
-from tests.chain.test_rechecks import booked, forked, raw, rechecked
+from tests.chain.test_rechecks import booked, forked, outbid, raw, rechecked
 from tests.support.races import off_and_on, race
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -160,18 +160,7 @@ def test_nothing_is_concluded_of_a_network_that_is_being_halted(chain: Chain, lo
 def test_what_was_booked_just_now_is_compared_with_what_happened(chain: Chain, locked: bool) -> None:
     row = booked(chain)
     OutboundTransaction.objects.update(booked_at=None)
-    forked(chain)
-    chain.node.mine(blocks=3)
-    chain.watch()
-    rechecked(chain)
-    # It is outbid by a self-transfer on the chain that stays.
-    services.transaction_cancel(transaction_id=row.pk)
-    for _ in range(3):
-        chain.sign()
-        chain.send()
-        chain.node.mine(blocks=3)
-        chain.watch()
-    assert chain.read(row).state == "cancelled"
+    outbid(chain, row)
 
     race(
         lambda: book(row),

@@ -49,6 +49,21 @@ def rechecked(chain: Chain) -> Recheck:
     return Recheck.objects.get()
 
 
+def outbid(chain: Chain, row: OutboundTransaction) -> None:
+    """On the chain that stays, a self-transfer takes its place: what was final is cancelled now."""
+    forked(chain)
+    chain.node.mine(blocks=3)
+    chain.watch()
+    rechecked(chain)
+    services.transaction_cancel(transaction_id=row.pk)
+    for _ in range(3):
+        chain.sign()
+        chain.send()
+        chain.node.mine(blocks=3)
+        chain.watch()
+    assert chain.read(row).state == "cancelled"
+
+
 def broken() -> list[str]:
     return [line for v in run_all() if v.name.startswith("chain.") for line in v.violations]
 
@@ -121,19 +136,7 @@ def test_a_receipt_that_the_node_has_forgotten_does_no_harm(chain: Chain) -> Non
 
 def test_one_that_ends_otherwise_waits_for_an_operator(chain: Chain) -> None:
     row = booked(chain)
-    forked(chain)
-    chain.node.mine(blocks=3)
-    chain.watch()
-    rechecked(chain)
-    # given that it is outbid by a self-transfer on the chain that stays
-    services.transaction_cancel(transaction_id=row.pk)
-    for _ in range(3):
-        chain.sign()
-        chain.send()
-        chain.node.mine()
-        chain.watch()
-    chain.watch()
-    assert chain.read(row).state == "cancelled"
+    outbid(chain, row)
     # when
     found = rechecked(chain)
     # then the difference is kept, told, and nobody else's to settle

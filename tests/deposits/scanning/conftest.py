@@ -67,6 +67,14 @@ class Monitor:
             self.mine()
         return self.chain.node.block_number()
 
+    def paid(self, blocks_after: int = 0) -> int:
+        """A block with a deposit of USDC to a new address."""
+        self.pay(self.address())
+        block = self.mine()
+        if blocks_after:
+            self.fill(blocks_after)
+        return block
+
     # Work
 
     def due(self) -> None:

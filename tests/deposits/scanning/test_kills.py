@@ -4,10 +4,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connection
 
+from apps.chain import services as chain_services
+from apps.core import work
+from apps.deposits import reading
+from apps.deposits.kinds import SCAN
 from apps.deposits.models import Rescan
 from apps.deposits.rescans import rescan_request
 from tests.deposits.scanning.conftest import Monitor
@@ -118,3 +123,27 @@ def test_a_killed_rescan_goes_on_where_it_stopped(monitor: Monitor, tmp_path: Pa
     row = Rescan.objects.get()
     assert (row.state, row.found) == ("done", 1)
     assert len(monitor.deposits()) == 1
+
+
+def test_a_monitor_whose_lease_was_taken_over_writes_nothing(
+    monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor.paid()
+    monitor.watch()
+    read = chain_services.movements_read
+
+    def read_slowly(**options: Any) -> Any:
+        answer = read(**options)
+        monkeypatch.setattr(reading, "movements_read", read)
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE deposits_scan SET leased_until = clock_timestamp() - interval '1 second'")
+        work.drain(SCAN, budget_seconds=0)
+        assert len(monitor.deposits()) == 1
+        return answer
+
+    monkeypatch.setattr(reading, "movements_read", read_slowly)
+    monitor.step()
+    assert len(monitor.deposits()) == 1
+    assert monitor.deposits()[0].sighting == 1
+    monitor.scan()
+    assert monitor.read_all()
