@@ -1,6 +1,5 @@
 """Deposits for operators: looked at, never edited. What is decided by hand takes two of them."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,9 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 from unfold.forms import ActionForm
 
+from apps.core.api.amounts import AmountError, amount_format, amount_parse
 from apps.core.errors import DomainError, Retryable
+from apps.core.models import Asset
 from apps.deposits import monitor_admin, services, sweep_admin  # noqa: F401 — registers their pages
 from apps.deposits.models import Deposit, DepositAddress, DepositRule, Holding
 
@@ -34,9 +35,18 @@ class NoteForm(ActionForm):  # type: ignore[misc]
     """Why, beside the choice of the action; the amount only where less than all is meant."""
 
     note = forms.CharField(required=False, label="", widget=forms.TextInput({"placeholder": "Why"}))
-    units = forms.CharField(
-        required=False, label="", widget=forms.TextInput({"placeholder": "Base units (all)"})
+    amount = forms.CharField(
+        required=False, label="", widget=forms.TextInput({"placeholder": "Amount (all)"})
     )
+
+
+def amount_shown(units: int | None, asset: Asset | None) -> str:
+    """In the asset's units; of a token that is not registered nobody knows the decimals."""
+    if units is None:
+        return "-"
+    if asset is None:
+        return f"{units} base units"
+    return f"{amount_format(units, decimals=asset.decimals)} {asset.code}"
 
 
 class _ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
@@ -61,18 +71,17 @@ class DepositAdmin(_ReadOnlyAdmin):
         "created_at",
         "user",
         "network",
-        "asset",
-        "amount_units",
-        "measured_units",
+        "amount",
+        "measured",
         "shown_state",
         "reason",
-        "owed_units",
+        "owed",
         "hand_requested_by",
         "block_number",
     )
-    list_filter = ("state", "reason", "network", "kind", ("gone_at", EmptyFieldListFilter))
+    list_filter = ("state", "reason", "asset", "network", "kind", ("gone_at", EmptyFieldListFilter))
     list_select_related = ("user", "network", "asset")
-    search_fields = ("user__email", "transaction_hash", "address__address", "id")
+    search_fields = ("user__email", "transaction_hash", "address__address", "sender", "contract", "id")
     exclude = ("lease_token",)
     ordering = ("-created_at", "-id")
     action_form = NoteForm
@@ -82,21 +91,39 @@ class DepositAdmin(_ReadOnlyAdmin):
     def shown_state(self, row: Deposit) -> str:
         return str(row.state)
 
+    @display(description="Amount", ordering="amount_units")  # type: ignore[untyped-decorator]
+    def amount(self, row: Deposit) -> str:
+        return amount_shown(row.amount_units, row.asset)
+
+    @display(description="Measured")  # type: ignore[untyped-decorator]
+    def measured(self, row: Deposit) -> str:
+        return amount_shown(row.measured_units, row.asset)
+
+    @display(description="Owed", ordering="owed_units")  # type: ignore[untyped-decorator]
+    def owed(self, row: Deposit) -> str:
+        return amount_shown(row.owed_units or None, row.asset)
+
     # Actions ask for their own permission, since changing a deposit by form is nobody's.
     def has_decide_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("deposits.change_deposit"))
 
     @action(description="Ask: credit it by hand, or write off its debt", permissions=["decide"])  # type: ignore[untyped-decorator]
     def ask(self, request: HttpRequest, queryset: QuerySet[Deposit]) -> None:
-        note, units = request.POST.get("note", ""), request.POST.get("units", "").strip()
-        if not re.fullmatch(r"[0-9]{0,78}", units, re.ASCII):
-            messages.error(request, "The amount is a whole number of base units.")
-            return
+        note, amount = request.POST.get("note", ""), request.POST.get("amount", "").strip()
+
+        def units(row: Deposit) -> int | None:
+            try:
+                return (
+                    amount_parse(amount, decimals=row.asset.decimals if row.asset else 0) if amount else None
+                )
+            except AmountError as error:
+                raise DomainError(error.code, str(error), pointer="/amount") from None
+
         self._each(
             request,
             queryset,
             lambda row, actor: services.hand_request(
-                deposit_id=row.pk, actor=actor, note=note, units=int(units) if units else None
+                deposit_id=row.pk, actor=actor, note=note, units=units(row)
             ),
             "asked for",
         )
@@ -142,7 +169,7 @@ class DepositAdmin(_ReadOnlyAdmin):
     ) -> None:
         """Each deposit by itself: one that cannot does not stop the others. Who did it stands in the history."""
         count = 0
-        for row in queryset.order_by("pk"):
+        for row in queryset.select_related("asset").order_by("pk"):
             try:
                 with transaction.atomic():
                     after = decide(row, str(request.user))
@@ -167,9 +194,13 @@ class DepositAddressAdmin(_ReadOnlyAdmin):
 
 @admin.register(DepositRule)
 class DepositRuleAdmin(ModelAdmin):  # type: ignore[misc]
-    list_display = ("asset", "enabled", "minimum_units", "credit_measured")
+    list_display = ("asset", "enabled", "minimum", "credit_measured")
     list_select_related = ("asset",)
     readonly_fields = ("created_at",)
+
+    @display(description="Minimum")  # type: ignore[untyped-decorator]
+    def minimum(self, row: DepositRule) -> str:
+        return amount_shown(row.minimum_units, row.asset)
 
     def get_readonly_fields(self, request: HttpRequest, obj: DepositRule | None = None) -> tuple[str, ...]:
         del request
@@ -182,8 +213,12 @@ class DepositRuleAdmin(ModelAdmin):  # type: ignore[misc]
 
 @admin.register(Holding)
 class HoldingAdmin(_ReadOnlyAdmin):
-    list_display = ("address", "asset", "units")
+    list_display = ("address", "asset", "amount")
     list_filter = ("asset",)
     list_select_related = ("address", "asset")
-    search_fields = ("address__address",)
+    search_fields = ("address__address", "address__user__email")
     ordering = ("asset", "-units")
+
+    @display(description="Amount", ordering="units")  # type: ignore[untyped-decorator]
+    def amount(self, row: Holding) -> str:
+        return amount_shown(row.units, row.asset)

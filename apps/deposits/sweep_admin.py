@@ -10,6 +10,7 @@ from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
 from apps.core import work
+from apps.core.api.amounts import amount_format
 from apps.deposits.kinds import SWEEP_WORK
 from apps.deposits.models import Sweep
 from apps.deposits.sweep_planning import sweep_again
@@ -19,7 +20,7 @@ _COLOURS = {"planned": "info", "funding": "info", "sweeping": "info", "done": "s
 
 @admin.register(Sweep)
 class SweepAdmin(ModelAdmin):  # type: ignore[misc]
-    list_display = ("address", "asset", "units", "shown_state", "reason", "attempts", "created_at", "done_at")
+    list_display = ("address", "amount", "shown_state", "reason", "attempts", "created_at", "done_at")
     list_filter = ("state", "network", "asset")
     list_select_related = ("address", "asset", "network")
     search_fields = ("address__address", "id", "transaction__reference")
@@ -38,6 +39,10 @@ class SweepAdmin(ModelAdmin):  # type: ignore[misc]
     def has_delete_permission(self, request: HttpRequest, *_: Any) -> bool:
         del request
         return False
+
+    @display(description="Amount", ordering="units")  # type: ignore[untyped-decorator]
+    def amount(self, sweep: Sweep) -> str:
+        return f"{amount_format(sweep.units, decimals=sweep.asset.decimals)} {sweep.asset.code}"
 
     @display(description="state", label=_COLOURS)  # type: ignore[untyped-decorator]
     def shown_state(self, sweep: Sweep) -> str:

@@ -196,12 +196,16 @@ def test_operators_decide_from_the_list(bank: Bank) -> None:
         clients[email].force_login(User.objects.create(email=email, is_staff=True, is_superuser=True))
 
     def act(email: str, name: str, **more: str) -> str:
-        body = {"action": name, "_selected_action": [str(row.pk)], "note": "", "units": "", **more}
+        body = {"action": name, "_selected_action": [str(row.pk)], "note": "", "amount": "", **more}
         return clients[email].post("/admin/deposits/deposit/", body, follow=True).content.decode()
 
     assert "Say who does this and why" in act(ASKER, "ask")
-    assert "whole number of base units" in act(ASKER, "ask", note="gone", units="1.5")
-    assert "1 deposits asked for" in act(ASKER, "ask", note="gone", units=str(20 * USDC))
+    assert "has 6 decimal places" in act(ASKER, "ask", note="gone", amount="1.0000001")
+    assert "The amount is from 1 to" in act(ASKER, "ask", note="gone", amount="20.000001")
+    assert "An amount is not negative" in act(ASKER, "ask", note="gone", amount="-1")
+    assert bank.read(row).hand_requested_by == ""
+    assert "1 deposits asked for" in act(ASKER, "ask", note="gone", amount="20")
+    assert bank.read(row).hand_units == 20 * USDC
     assert "Somebody else has to approve it" in act(ASKER, "approve")
     assert bank.read(row).state == "frozen"
     assert "1 deposits approved" in act(APPROVER, "approve")
