@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -11,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from apps.chain import services as chain_services
 from apps.chain.models import Block, Network
 from apps.core.errors import DomainError
+from apps.deposits import scanning
 from apps.deposits.domain import DepositKind
 from apps.deposits.models import Rescan, Scan
 from apps.deposits.rescans import rescan_request
@@ -162,7 +164,11 @@ def test_matching_is_one_query_whatever_the_number_of_transfers(monitor: Monitor
     assert len(many) == len(few)
 
 
-def test_catching_up_goes_oldest_first_in_bounded_steps(monitor: Monitor) -> None:
+def test_catching_up_goes_oldest_first_in_bounded_steps_and_says_how_it_gets_on(
+    monitor: Monitor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanning, "BEHIND", 30)
+    caplog.set_level("INFO", logger=scanning.logger.name)
     address = monitor.address()
     Scan.objects.update(window=20)
     for _ in range(3):
@@ -181,6 +187,12 @@ def test_catching_up_goes_oldest_first_in_bounded_steps(monitor: Monitor) -> Non
     assert monitor.read_all()
     assert len(steps) >= 2
     assert len(monitor.deposits()) == 3
+    said: list[Any] = [row for row in caplog.records if row.msg == "monitor catching up"]
+    assert len(said) >= 2
+    assert [one.block + one.left for one in said] == [monitor.network.watched_block] * len(said)
+    assert [one.left for one in said] == sorted({one.left for one in said}, reverse=True)
+    # At the head there is nothing to say.
+    assert said[-1].left > 30
 
 
 def test_a_network_that_catches_up_takes_turns_with_the_others(monitor: Monitor) -> None:
