@@ -10,6 +10,7 @@ from apps.chain import derivation
 from apps.chain.services import deposit_wallet_open
 from apps.core.errors import NotFound
 from apps.deposits.errors import DepositsUnavailable
+from apps.deposits.history import history_ask
 from apps.deposits.models import DepositAddress
 from apps.events.services import EventDraft, events_publish
 
@@ -35,6 +36,7 @@ def deposit_address_open(*, user_id: UUID) -> DepositAddress:
         address = derivation.address_at(xpub=settings.DEPOSIT_XPUB, index=index)
         deposit_wallet_open(address=address, index=index)
         opened = DepositAddress.objects.create(user_id=user_id, index=index, address=address)
+        history_ask(opened)
         payload = {"address": address}
         events_publish(
             [EventDraft("deposit_address.opened", "person", user_id, payload, "deposit_address", opened.pk)]

@@ -20,6 +20,7 @@ from apps.core.work import STEPPED, Claim
 from apps.deposits import notices
 from apps.deposits.crediting import CREDIT_BELL, WAIT, units_of
 from apps.deposits.domain import GONE, DepositKind, DepositState, UnsupportedReason
+from apps.deposits.history import blocks_before
 from apps.deposits.measuring import (
     STATE_KEPT_BLOCKS,
     Place,
@@ -95,9 +96,12 @@ def _look(network: Network, rows: list[Deposit]) -> _Findings:
         return found
     rules = {rule.asset_id: rule for rule in DepositRule.objects.filter(enabled=True)}
     tokens = dict(Token.objects.filter(network=network, enabled=True).values_list("address", "asset_id"))
+    before = blocks_before(network_id=network.pk, addresses={row.address_id for row in rows})
     allowed = []
     for row in rows:
-        if row.kind == DepositKind.TOKEN and (
+        if row.block_number <= before.get(row.address_id, -1):
+            found.refused[row.pk] = UnsupportedReason.BEFORE_OPENED.value
+        elif row.kind == DepositKind.TOKEN and (
             row.asset_id is None or tokens.get(row.contract) != row.asset_id
         ):
             found.refused[row.pk] = UnsupportedReason.TOKEN_NOT_ALLOWED.value

@@ -77,6 +77,7 @@ class UnsupportedReason(models.TextChoices):
     TRANSACTION_FAILED = "transaction_failed", "Its transaction failed and moved nothing"
     BALANCE_MISMATCH = "balance_mismatch", "The balance did not change by what the token announced"
     DEPOSITS_DISABLED = "deposits_disabled", "Deposits of this asset are switched off"
+    BEFORE_OPENED = "before_opened", "It came before the address was opened: whose it is, no block says"
 
 
 class SweepState(models.TextChoices):

@@ -4,8 +4,9 @@ from apps.core.work import Work, register
 from apps.deposits.checking import deposits_check
 from apps.deposits.crediting import CREDIT_BELL, deposits_credit
 from apps.deposits.domain import DepositState
+from apps.deposits.history import RESCAN_BELL
 from apps.deposits.models import Deposit, Rescan, Scan, Sweep
-from apps.deposits.rescans import RESCAN_BELL, rescan_step
+from apps.deposits.rescans import rescan_step
 from apps.deposits.scanning import SCAN_BELL, network_scan
 from apps.deposits.sightings import CHECK_BELL
 from apps.deposits.sweep_planning import OPEN_STATES, SWEEP
@@ -76,11 +77,12 @@ RESCAN = register(
     Work(
         name=RESCAN_BELL,
         model=Rescan,
-        states=("open",),
+        states=("asked", "open"),
         perform=rescan_step,
         chunk=1,
         lease_seconds=120,
-        max_attempts=500,
+        # An endpoint that is away for a day must not bury what it keeps waiting.
+        max_attempts=10_000,
         backoff_cap_seconds=60,
     )
 )

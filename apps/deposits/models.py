@@ -103,11 +103,25 @@ class Scan(Paced):
 
 
 class Rescan(Paced):
-    """A range of final blocks to read again: after a token or an address was added, or because somebody asked."""
+    """A range of final blocks to read again: an address had something before it was opened, or somebody asked.
+
+    `asked`: the address is new, and nobody has looked yet whether it had; when it had nothing the row goes.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     network = models.ForeignKey(Network, on_delete=models.CASCADE, related_name="rescans")
-    state = models.CharField(max_length=16, choices=[("open", "Open"), ("done", "Done")], default="open")
+    # Whose history this is; arrivals up to `to_block` are nobody's. Empty: somebody asked for the range.
+    address = models.ForeignKey(
+        DepositAddress,
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.PROTECT,
+        related_name="rescans",
+    )
+    state = models.CharField(
+        max_length=16, choices=[("asked", "Asked"), ("open", "Open"), ("done", "Done")], default="open"
+    )
     from_block = models.BigIntegerField()
     to_block = models.BigIntegerField()
     next_block = models.BigIntegerField()
@@ -127,7 +141,7 @@ class Rescan(Paced):
         indexes = [
             models.Index(
                 fields=["run_after", "id"],
-                condition=Q(buried_at__isnull=True, state="open"),
+                condition=Q(buried_at__isnull=True, state__in=["asked", "open"]),
                 name="deposits_rescan_due",
             )
         ]

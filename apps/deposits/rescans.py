@@ -15,13 +15,12 @@ from apps.core.errors import DomainError, NotFound, Retryable
 from apps.core.failpoints import reach
 from apps.core.work import Claim
 from apps.deposits.cursor import HALTED_SECONDS, interval
+from apps.deposits.history import RESCAN_BELL, history_look
 from apps.deposits.models import Rescan
 from apps.deposits.reading import Part, Smaller, part_held, part_read, sightings_of
 from apps.deposits.services import sightings_record
 
 logger = logging.getLogger(__name__)
-
-RESCAN_BELL = "deposits.rescan"
 
 
 def rescan_request(*, network_id: UUID, from_block: int, to_block: int | None = None, reason: str) -> Rescan:
@@ -61,14 +60,17 @@ def rescan_request(*, network_id: UUID, from_block: int, to_block: int | None = 
 
 
 def rescan_step(claim: Claim[Rescan]) -> None:
-    """Read the next blocks of a range, as many as the window allows."""
-    rescan = Rescan.objects.select_related("network__scan").get(pk=claim.ids[0])
+    """Read the next blocks of a range, as many as the window allows; for a new address, first see which."""
+    rescan = Rescan.objects.select_related("network__scan", "address").get(pk=claim.ids[0])
     network = rescan.network
     final = network.final_block if network.final_block is not None else -1
     last = min(rescan.to_block, final)
     if network.halted_at is not None or rescan.next_block > last:
         with claim.locked():
             claim.wait(claim.ids, seconds=HALTED_SECONDS if network.halted_at else interval(network))
+        return
+    if rescan.state == "asked":
+        history_look(claim, rescan)
         return
     traced = network.scan.traces if hasattr(network, "scan") else None
     part = part_held(rescan, network, first=rescan.next_block, last=last) or _part_shown(rescan, last=last)

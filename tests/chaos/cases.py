@@ -41,7 +41,6 @@ NOT_HERE = {
     "deposits.rescan.after_rpc": "nobody asks for a rescan; killed there in tests/deposits/scanning/test_kills.py",
     "deposits.rescan.before_commit": "nobody asks for a rescan; killed there in tests/deposits/scanning/test_kills.py",
     "deposits.rescan.after_commit": "nobody asks for a rescan; killed there in tests/deposits/scanning/test_kills.py",
-    "work.deposits.rescan.claimed": "nobody asks for a rescan; killed there in tests/deposits/scanning/test_kills.py",
     **dict.fromkeys(
         ("accounts.close.erased", "accounts.close.before_commit"),
         "a person's call (tests/accounts/me/test_closing.py)",

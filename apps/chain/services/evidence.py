@@ -71,13 +71,62 @@ def balances_read(*, network_id: UUID, asks: Sequence[BalanceAsk]) -> list[int |
     return found
 
 
+def nonce_read(*, network_id: UUID, address: str, block_hash: str) -> int | None:
+    """How many transactions an address has sent up to a block; None when the node does not have its state.
+
+    Raises `RpcUnavailable` when no endpoint answers.
+    """
+
+    def act(endpoint: Endpoint) -> int | None:
+        try:
+            return quantity(endpoint.request("eth_getTransactionCount", [address, _at(block_hash)]))
+        except RpcError:
+            return None
+
+    return failover.ask(network_id, act)
+
+
+def first_block_holding(*, network_id: UUID, token: str, address: str, last: int) -> int | None:
+    """The first block after which an address had a balance that only grew since; None if it has none after `last`.
+
+    0 where nodes do not keep old states: what is not known is not left out. Some twenty-five requests on the longest
+    chains. Raises `RpcUnavailable` when no endpoint answers.
+    """
+
+    ask = BalanceAsk(token, address, "")
+    method, (what, _) = _request(ask)
+
+    def holds(endpoint: Endpoint, number: int) -> bool | None:
+        (answer,) = endpoint.batch([(method, [what, hex(number)])])
+        value = _value(ask, answer)
+        # A contract that is not there yet answers nothing, which is a balance of nothing.
+        return None if value is None else isinstance(value, int) and value > 0
+
+    def act(endpoint: Endpoint) -> int | None:
+        low, high = 0, last
+        held = holds(endpoint, last)
+        if held is False:
+            return None
+        while held is not None and low < high:
+            middle = (low + high) // 2
+            held = holds(endpoint, middle)
+            low, high = (low, middle) if held else (middle + 1, high)
+        return 0 if held is None else low
+
+    return failover.ask(network_id, act)
+
+
 def _request(ask: BalanceAsk) -> tuple[str, list[Any]]:
-    # A node that thinks of another block at this height as canonical must not answer.
-    at = {"blockHash": ask.block_hash, "requireCanonical": True}
+    at = _at(ask.block_hash)
     if not ask.token:
         return "eth_getBalance", [ask.address, at]
     call = Call(to=ask.token, data=abi.call_data("balanceOf(address)", [ask.address]))
     return "eth_call", [{"to": call.to, "data": call.data}, at]
+
+
+def _at(block_hash: str) -> dict[str, Any]:
+    # A node that thinks of another block at this height as canonical must not answer.
+    return {"blockHash": block_hash, "requireCanonical": True}
 
 
 def _value(ask: BalanceAsk, answer: Any) -> int | CallReverted | None:

@@ -16,6 +16,7 @@ from apps.deposits.kinds import SCAN
 from apps.deposits.models import Rescan
 from apps.deposits.rescans import rescan_request
 from tests.deposits.scanning.conftest import Monitor
+from tests.deposits.scanning.test_history import coming, opened
 
 STEPS = """
 import sys
@@ -104,6 +105,26 @@ def test_killed_while_it_goes_back_it_goes_back_again(monitor: Monitor, tmp_path
     monitor.scan(times=4)
     assert [row.state for row in monitor.deposits()] == ["orphaned"]
     assert monitor.read_all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["deposits.history.before_commit", *RESCAN_PLACES])
+def test_killed_over_a_new_addresss_history_it_finds_it_once(
+    monitor: Monitor, tmp_path: Path, place: str
+) -> None:
+    (address,) = coming()
+    monitor.fill(5)
+    monitor.pay(address)
+    monitor.mine()
+    monitor.fill(5)
+    monitor.scan()
+    opened()
+    monitor.due()
+    assert _run("rescan", tmp_path, place) == -9
+    _leases_end()
+    monitor.rescan(times=8)
+    row = Rescan.objects.get()
+    assert (row.state, row.found, len(monitor.deposits())) == ("done", 1, 1)
 
 
 @pytest.mark.slow
