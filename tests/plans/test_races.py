@@ -13,9 +13,11 @@ from apps.ledger.errors import InsufficientFunds
 from apps.ledger.models import Account
 from apps.ledger.services import accounts_open, journals_post
 from apps.plans import kinds
-from apps.plans.models import Plan, Slot
+from apps.plans.models import Batch, Plan, PlanState, Slot
+from apps.plans.services import plan_pause
 from apps.plans.steps.opening import slots_open
-from tests.plans.support import USDC, Platform
+from tests.plans.support import USDC, Platform, outcomes
+from tests.support.races import off_and_on, race
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -160,3 +162,34 @@ def test_with_the_plan_lock_every_miss_counts_and_the_plan_pauses_once(platform:
     # After the third miss the plan is paused; what was open by then closes for that reason.
     assert reasons == ["insufficient_funds"] * 3 + ["plan_paused"] * 3
     assert (plan.state, plan.misses_in_a_row) == ("paused", 3)
+
+
+@off_and_on
+def test_whoever_pauses_is_answered_before_the_swap_is_ordered_and_then_it_is_not_or_after(
+    platform: Platform, locked: bool
+) -> None:
+    platform.plan(platform.person(usdc=1_000))
+    platform.settle()  # the router is approved now
+    plan = platform.plan(platform.person(usdc=1_000))
+    for step in (kinds.OPEN, kinds.RESERVE, kinds.BATCH):
+        work.drain(step)
+
+    def pause() -> str:
+        plan_pause(owner_id=plan.owner_id, plan_id=plan.pk)
+        return Batch.objects.values_list("state", flat=True).latest("created_at")
+
+    _, when_paused = race(
+        lambda: work.drain(kinds.PRICE, budget_seconds=0),
+        pause,
+        lock=r'SELECT "plans_plan"\."id" AS "pk" FROM "plans_plan" WHERE',
+        read=r'FROM "plans_plan" INNER JOIN "providers_market"',
+        locked=locked,
+    )
+
+    plan.refresh_from_db()
+    assert plan.state == PlanState.PAUSED
+    # Without the lock the person is told that nothing more is bought, and the swap is ordered after that.
+    assert when_paused == ("sending" if locked else "pricing")
+    assert Batch.objects.latest("created_at").state == "sending"
+    platform.settle()
+    assert outcomes(plan) == [(1, "settled", "filled")]
