@@ -6,6 +6,7 @@ from django.db.models import F, Q
 
 from apps.core import clock
 from apps.core.ids import uuid7
+from apps.core.rows import Row
 
 
 class Transport(models.TextChoices):
@@ -27,7 +28,7 @@ class EndReason(models.TextChoices):
     ACCOUNT_CLOSED = "account_closed"
 
 
-class Session(models.Model):
+class Session(Row):
     """One sign-in of one device: the family that its refresh tokens belong to, and what its access tokens stand on.
 
     It is live while it is neither revoked nor past `expires_at`, its person is active, and their password is still
