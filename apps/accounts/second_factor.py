@@ -1,6 +1,6 @@
 """The second factor as the rooms above see it: who has one, is this code theirs, and how one is set up.
 
-Nobody has one yet. Whoever keeps factors installs an implementation from its AppConfig; nothing else changes.
+Whoever keeps factors (`accounts.signin.factor`) installs the implementation from its AppConfig.
 """
 
 from collections.abc import Collection

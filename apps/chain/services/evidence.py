@@ -89,8 +89,8 @@ def nonce_read(*, network_id: UUID, address: str, block_hash: str) -> int | None
 def first_block_holding(*, network_id: UUID, token: str, address: str, last: int) -> int | None:
     """The first block after which an address had a balance that only grew since; None if it has none after `last`.
 
-    0 where nodes do not keep old states: what is not known is not left out. Some twenty-five requests on the longest
-    chains. Raises `RpcUnavailable` when no endpoint answers.
+    0 where the node does not know that there was nothing before: what is unknown is not left out. Some twenty-five
+    requests on the longest chains. Raises `RpcUnavailable` when no endpoint answers.
     """
 
     ask = BalanceAsk(token, address, "")
@@ -103,15 +103,19 @@ def first_block_holding(*, network_id: UUID, token: str, address: str, last: int
         return None if value is None else isinstance(value, int) and value > 0
 
     def act(endpoint: Endpoint) -> int | None:
-        low, high = 0, last
         held = holds(endpoint, last)
-        if held is False:
-            return None
-        while held is not None and low < high:
+        if not held:
+            return 0 if held is None else None
+        low, high, sure = 0, last, True
+        while low < high:
             middle = (low + high) // 2
             held = holds(endpoint, middle)
-            low, high = (low, middle) if held else (middle + 1, high)
-        return 0 if held is None else low
+            if held:
+                high = middle
+            else:
+                # Nodes forget from below: what is unknown lies before what is known to be nothing.
+                low, sure = middle + 1, held is False
+        return low if sure else 0
 
     return failover.ask(network_id, act)
 

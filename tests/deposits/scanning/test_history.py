@@ -7,6 +7,8 @@ from django.conf import settings
 
 from apps.accounts.services import user_create
 from apps.chain import derivation
+from apps.chain.models import RpcEndpoint
+from apps.chain.services import endpoint_add, first_block_holding
 from apps.core import work
 from apps.core.models import Asset
 from apps.deposits import addresses, history
@@ -17,6 +19,7 @@ from apps.deposits.services import deposit_address_open, hand_approve, hand_requ
 from apps.treasury.reserves import reserves_check
 from tests.deposits.scanning.conftest import Monitor
 from tests.support.races import off_and_on
+from tests.support.rpc_proxy import RpcProxy
 
 ANN, BEN = "op-ann@example.org", "op-ben@example.org"
 
@@ -206,6 +209,7 @@ def test_of_an_address_with_another_sender_an_operator_decides(accepting: Monito
     "fault",
     [
         {"kind": "pruned"},
+        {"kind": "error", "method": "eth_call"},
         {"kind": "error", "method": "eth_getTransactionCount"},
         {"kind": "status", "status": 503},
     ],
@@ -253,12 +257,45 @@ def test_where_nodes_keep_no_old_states_the_whole_chain_is_read(
     assert [units for _, units, *_ in states()] == [5]
 
 
+class Forgetful(RpcProxy):
+    """Keeps the states from block `since` on."""
+
+    since = 0
+
+    def _forget(self, call: dict[str, Any], answer: dict[str, Any]) -> bool:
+        if call.get("method") != "eth_getBalance" or int(call["params"][-1], 16) >= self.since:
+            return super()._forget(call, answer)
+        answer.pop("result", None)
+        answer["error"] = {"code": -32000, "message": "missing trie node"}
+        return True
+
+
+def test_where_it_began_is_believed_only_beside_a_state_in_which_it_had_not(monitor: Monitor) -> None:
+    address = "0x" + "9e" * 20
+    monitor.fill(10)
+    monitor.send(address, value=7)
+    block = monitor.mine()
+    last = monitor.fill(10)
+    network = monitor.network.pk
+    RpcEndpoint.objects.update(enabled=False)
+    with Forgetful(monitor.chain.node.url) as node:
+        endpoint_add(network_id=network, name="forgetful", url=node.url)
+
+        def first(since: int, *, address: str = address) -> int | None:
+            node.since = since
+            return first_block_holding(network_id=network, token="", address=address, last=last)
+
+        said = [first(since) for since in (0, block - 1, block, block + 1, last, last + 1)]
+        assert said == [block, block, 0, 0, 0, 0]
+        assert first(block, address="0x" + "9f" * 20) is None
+
+
 def test_several_with_a_history_are_read_in_one_go(accepting: Monitor) -> None:
     monitor = accepting
     found = coming(3)
     for address in found:
         monitor.pay(address, 5)
-    monitor.mine()
+    block = monitor.mine()
     monitor.fill(5)
     monitor.scan()
     for number in range(3):
@@ -266,8 +303,12 @@ def test_several_with_a_history_are_read_in_one_go(accepting: Monitor) -> None:
     monitor.rescan(times=8)
     looked(monitor)
     assert states() == [("token", 5, "unsupported", "before_opened")] * 3
-    # The first range had them all.
-    assert sorted(Rescan.objects.values_list("state", "found")) == [("done", 0), ("done", 0), ("done", 3)]
+    # The first range had them all: nothing is read again for the others.
+    assert sorted(Rescan.objects.values_list("state", "found", "from_block")) == [
+        ("done", 0, 0),
+        ("done", 0, 0),
+        ("done", 3, block),
+    ]
 
 
 def test_a_network_that_nobody_watches_is_not_asked(monitor: Monitor) -> None:
