@@ -171,8 +171,9 @@ def test_whoever_pauses_is_answered_before_the_swap_is_ordered_and_then_it_is_no
     platform.plan(platform.person(usdc=1_000))
     platform.settle()  # the router is approved now
     plan = platform.plan(platform.person(usdc=1_000))
-    for step in (kinds.OPEN, kinds.RESERVE, kinds.BATCH):
-        work.drain(step)
+    work.drain(kinds.OPEN)
+    work.drain(kinds.RESERVE)
+    work.drain(kinds.BATCH)
 
     def pause() -> str:
         plan_pause(owner_id=plan.owner_id, plan_id=plan.pk)
