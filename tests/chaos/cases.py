@@ -37,10 +37,6 @@ NOT_HERE = {
         ),
         "a person's or an operator's call (tests/withdrawals/test_kills.py)",
     ),
-    "deposits.rescan.before_rpc": "nobody asks for a rescan; killed there in tests/deposits/scanning/test_kills.py",
-    "deposits.rescan.after_rpc": "nobody asks for a rescan; killed there in tests/deposits/scanning/test_kills.py",
-    "deposits.rescan.before_commit": "nobody asks for a rescan; killed there in tests/deposits/scanning/test_kills.py",
-    "deposits.rescan.after_commit": "nobody asks for a rescan; killed there in tests/deposits/scanning/test_kills.py",
     **dict.fromkeys(
         ("accounts.close.erased", "accounts.close.before_commit"),
         "a person's call (tests/accounts/me/test_closing.py)",
@@ -160,9 +156,12 @@ def _money_kill(name: str, armed: str) -> Case:
     }
     # A network is always scanned: only once there are deposits does dying there show anything.
     rechecked = "chain.recheck." in name
-    late = ".scan." in name or ".final." in name or rechecked
+    asked = name.startswith("deposits.rescan.")
+    late = ".scan." in name or ".final." in name or rechecked or asked
     during: money_faults.During | None = None
-    if rechecked:
+    if asked:
+        during = money_faults.rescanned(name)
+    elif rechecked:
         during = money_faults.sweep_forked(6, gone=True, name=name)
     elif forked:
         during = money_faults.credit_forked(6, name=name)

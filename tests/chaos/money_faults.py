@@ -11,6 +11,8 @@ from django.conf import settings
 from django.db import connection
 
 from apps.chain.models import Network, OutboundTransaction, Recheck, TransactionAttempt
+from apps.deposits.models import Rescan
+from apps.deposits.rescans import rescan_request
 from apps.events.models import Event
 from apps.sandbox.runtime.anvil import Anvil
 from apps.sandbox.runtime.processes import Child
@@ -56,6 +58,25 @@ def mining_held(stack: Stack, world: World) -> dict[str, str]:
 def released(name: str) -> During:
     def during(stack: Stack, world: Money, chance: random.Random) -> None:
         stack.failpoint_release(name)
+
+    return during
+
+
+def rescanned(name: str) -> During:
+    """An operator has the blocks of the deposits read again once they are credited."""
+
+    def during(stack: Stack, world: Money, chance: random.Random) -> None:
+        wait_until(world.credited, seconds=60, what=lambda: f"credited; now {money_state(world)}")
+        stack.failpoint_release(name)
+        network = Network.objects.get()
+        first = min(row.block_number for row in world.deposits())
+        asked = rescan_request(network_id=network.pk, from_block=first, reason="chaos")
+
+        def done() -> bool:
+            connection.close_if_unusable_or_obsolete()
+            return Rescan.objects.filter(pk=asked.pk, state="done").exists()
+
+        wait_until(done, seconds=90, what="the blocks read again")
 
     return during
 
