@@ -1,6 +1,7 @@
 """Values that are rendered as text arrive as they were."""
 
 import enum
+import json
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from uuid import uuid4
@@ -86,6 +87,21 @@ def test_updated_values_arrive_as_they_were(table: str) -> None:
         pk: (word, None if number == 0 else Decimal(5 - number))
         for number, (pk, word) in enumerate(zip(ids, NASTY, strict=True))
     }
+
+
+def test_json_is_joined_with_what_is_there(db: None) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE bulk_facts (id uuid, facts jsonb) ON COMMIT DROP")
+    ids = [uuid4(), uuid4()]
+    bulk.insert("bulk_facts", {"id": ids, "facts": ['{"kept": 1, "said": "before"}', "{}"]})
+
+    bulk.update(
+        "bulk_facts", ids, {"facts": ("jsonb", ['{"said": "now"}', '{"new": 2}'])}, operators={"facts": "||"}
+    )
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT facts FROM bulk_facts ORDER BY facts ? 'new'")
+        assert [json.loads(row[0]) for row in cursor.fetchall()] == [{"kept": 1, "said": "now"}, {"new": 2}]
 
 
 def test_an_enum_is_written_as_its_value_and_a_float_is_refused(table: str) -> None:

@@ -213,3 +213,17 @@ def test_a_step_costs_the_same_statements_for_few_and_for_many(platform: Platfor
 
     assert few == many
     assert warm <= few + 3
+
+
+def test_each_step_adds_to_the_record_of_the_decision(platform: Platform) -> None:
+    platform.plan(platform.person(usdc=1_000))
+
+    platform.settle()
+
+    slot = Slot.objects.get()
+    assert slot.decision == {
+        "plan_version": 1,
+        "fee_tier": "standard",
+        "fee_units": str(slot.fee_units),
+        "available_units": str(1_000 * USDC),
+    }
