@@ -48,6 +48,9 @@ def _services_start() -> None:
     global _services
     home = Path(tempfile.mkdtemp(prefix="tranche-test-"))
     atexit.register(shutil.rmtree, home, ignore_errors=True)
+    # What a killed process leaves in its temporary folder goes with the run.
+    (home / "tmp").mkdir()
+    os.environ["TMPDIR"] = str(home / "tmp")
     _services = Sandbox(
         home,
         fsync=False,

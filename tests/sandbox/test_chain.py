@@ -12,6 +12,7 @@ from apps.sandbox.runtime.anvil import Anvil
 from apps.sandbox.runtime.contracts import Contracts, argument_types
 from apps.sandbox.runtime.deployment import Deployment
 from apps.sandbox.runtime.errors import SandboxError
+from apps.sandbox.runtime.rpc import RpcError
 
 TRANSFER = {"from": "", "to": "0x00000000000000000000000000000000000000aa", "value": "0x1", "gas": "0x5208"}
 
@@ -218,3 +219,29 @@ def test_the_cached_chain_is_made_once() -> None:
 )
 def test_argument_types_keeps_tuples_whole(signature: str, types: list[str]) -> None:
     assert argument_types(signature) == types
+
+
+def test_a_node_keeps_the_last_states_in_memory_and_writes_into_nobodys_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, directory = tmp_path / "home", tmp_path / "node"
+    home.mkdir()
+    directory.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    node = Anvil(directory, state=directory / "state.json")
+    node.start()
+    try:
+        account = node.rpc.call("eth_accounts")[0]
+        node.balance_set(account, wei=7)
+        for _ in range(600):
+            node.rpc.call("evm_mine")
+        head = node.block_number()
+        assert node.rpc.call("eth_getBalance", account, hex(head - 490)) == "0x7"
+        with pytest.raises(RpcError, match="BlockOutOfRange"):
+            node.rpc.call("eth_getBalance", account, hex(head - 590))
+        assert node.block(head - 590)["number"] == hex(head - 590)
+    finally:
+        node.stop()
+
+    assert list(home.rglob("*")) == []
+    assert {path.name for path in directory.iterdir()} == {"state.json", "anvil.log"}

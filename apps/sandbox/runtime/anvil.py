@@ -16,12 +16,16 @@ from apps.sandbox.runtime.rpc import Rpc, RpcError
 
 CHAIN_ID = 31_337
 _STATE_INTERVAL_SECONDS = 15
+# By itself anvil writes each old block's whole state, most of a megabyte, into the home folder of whoever runs
+# it and never removes those of a node that was killed: gigabytes an hour of a chain with a block each second.
+_STATES_KEPT = 500
 
 
 class Anvil:
     """One node. With a state file it continues the chain of its last run, and writes it when stopped.
 
-    A continued chain knows its old blocks, receipts and logs, but state only since then.
+    A continued chain knows its old blocks, receipts and logs, but state only since then, and never of more
+    than the last 500 blocks: older balances are an error. Nothing is written outside `directory` and `state`.
 
     `block_time_seconds=None` mines a block per transaction; `mining=False` mines on demand only.
     """
@@ -193,6 +197,7 @@ class Anvil:
             raise SandboxError("anvil was not started")
         argv: list[str | Path] = [self._binary, "--host", HOST, "--port", str(port)]
         argv += ["--chain-id", str(CHAIN_ID), "--accounts", str(self._accounts), "--quiet"]
+        argv += ["--prune-history", str(_STATES_KEPT)]
         if self._genesis_at is not None:
             argv += ["--timestamp", str(self._genesis_at)]
         if self._state is not None:
