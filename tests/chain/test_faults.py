@@ -5,11 +5,13 @@ import traceback
 
 import pytest
 
-from apps.chain import failover, sending, services
+from apps.chain import abi, failover, sending, services
 from apps.chain.client import Endpoint, SendOutcome
 from apps.chain.domain import Call, CallReverted
 from apps.chain.errors import EndpointFailure, RpcUnavailable
 from apps.chain.models import Block, Network, RpcEndpoint, Token
+from apps.sandbox.market import Market
+from apps.sandbox.runtime.deployment import Deployment
 from tests.chain.conftest import Chain
 from tests.chain.test_lifecycle import assert_invariants
 from tests.support.rpc_proxy import RpcProxy
@@ -181,8 +183,6 @@ def test_an_endpoint_that_lags_is_passed_over(chain: Chain) -> None:
 
 
 def test_a_revert_of_a_read_is_a_result_with_its_reason(chain: Chain, deployment) -> None:  # type: ignore[no-untyped-def]
-    from apps.chain import abi
-
     token = deployment.token("USDC").address
     good, bad = services.calls_read(
         network_id=chain.network.pk,
@@ -194,6 +194,34 @@ def test_a_revert_of_a_read_is_a_result_with_its_reason(chain: Chain, deployment
     assert good == (6).to_bytes(32)
     assert isinstance(bad, CallReverted)
     assert bad.reason != "no reason given"
+
+
+def test_an_estimate_is_of_the_head_whatever_waits_in_the_mempool(
+    chain: Chain, market: Market, deployment: Deployment
+) -> None:
+    sender, token = chain.node.rpc.call("eth_accounts")[0], deployment.token("USDC").address
+    market.mint(symbol="USDC", to=sender, units=1_000)
+    chain.node.mine()
+
+    def transfer(units: int) -> str:
+        return abi.call_data("transfer(address,uint256)", [chain.recipient, units])
+
+    (held,) = services.calls_read(
+        network_id=chain.network.pk, calls=[Call(token, abi.call_data("balanceOf(address)", [sender]))]
+    )
+    assert isinstance(held, bytes)
+    chain.node.rpc.call(
+        "eth_sendTransaction", {"from": sender, "to": token, "data": transfer(int.from_bytes(held))}
+    )
+    call = Call(token, transfer(1), sender=sender)
+
+    (waiting,) = services.gas_estimates_read(network_id=chain.network.pk, calls=[call])
+    chain.node.mine()
+    (mined,) = services.gas_estimates_read(network_id=chain.network.pk, calls=[call])
+
+    assert isinstance(waiting, int)
+    assert waiting > 21_000
+    assert isinstance(mined, CallReverted)
 
 
 def test_the_url_is_encrypted_and_in_no_error_or_log(

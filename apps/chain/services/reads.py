@@ -70,7 +70,8 @@ def gas_estimates_read(*, network_id: UUID, calls: Sequence[Call]) -> list[int |
         return []
 
     def act(endpoint: Endpoint) -> list[int | CallReverted]:
-        answers = endpoint.batch([("eth_estimateGas", call_params(call, "latest")[:1]) for call in calls])
+        # Said, since many nodes take `pending` by themselves: some execute their whole mempool before each estimate.
+        answers = endpoint.batch([("eth_estimateGas", call_params(call, "latest")) for call in calls])
         return [_gas_result(answer) for answer in answers]
 
     return _ask(network_id, act)
