@@ -192,7 +192,9 @@ def test_a_killed_owner_takes_its_services_along_and_the_next_start_goes_on(tmp_
 
 def test_ctrl_c_stops_everything_cleanly(tmp_path: Path) -> None:
     script = (
-        "import sys, threading\nfrom pathlib import Path\nfrom apps.sandbox.runtime.sandbox import Sandbox\n"
+        "import signal, sys, threading\nfrom pathlib import Path\nfrom apps.sandbox.runtime.sandbox import Sandbox\n"
+        # Where the tests run in a shell's background, SIGINT is ignored from birth.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try:\n"
         "    with Sandbox(Path(sys.argv[1]), fsync=False):\n"
         "        print('up', flush=True)\n"
