@@ -53,7 +53,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
-    "django_prometheus.middleware.PrometheusBeforeMiddleware",
+    "apps.core.api.middleware.RequestMetricsMiddleware",
     # Outside of everything that may answer by itself: no answer leaves without its headers.
     "apps.core.api.middleware.PolicyMiddleware",
     "apps.core.api.middleware.HeadersMiddleware",
@@ -75,7 +75,6 @@ MIDDLEWARE = [
     "apps.accounts.audit.origin.OriginMiddleware",
     # After the route is known and before its view: what the platform's state does not answer ends here.
     "apps.launch.middleware.PlatformStateMiddleware",
-    "django_prometheus.middleware.PrometheusAfterMiddleware",
 ]
 
 # The default makes two stores for every request, the API's too; only the admin has messages, and a session.

@@ -98,7 +98,7 @@ def test_metrics_are_for_the_near_and_the_trusted(meta: dict[str, Any], token: s
         response = Client().get("/metrics", **meta)
     assert response.status_code == status
     if status == 200:
-        assert b"django_http_requests_total_by_method_total" in response.content
+        assert b"django_http_responses_total_by_status_view_method_total" in response.content
     else:
         problem(response, 403, "permission_denied")
         assert b"django_http" not in response.content

@@ -40,22 +40,22 @@ _rests_until = 0.0
 
 # `limits` counts and looks in two scripts: the second trip was a tenth of a request's time. Times are texts: a Lua
 # number loses its fraction on the way out. Answers whether one more was admitted, how many are in the window, and when
-# the oldest of them was.
+# the oldest of them was. What has left the window is dropped one by one, so that a call costs the same for any quota.
 _COUNT = """
 local now, quota, window = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local bar = redis.call('LINDEX', KEYS[1], quota - 1)
-local admitted = not bar or tonumber(bar) < now - window
+local oldest = redis.call('LINDEX', KEYS[1], -1)
+while oldest and tonumber(oldest) < now - window do
+  redis.call('RPOP', KEYS[1])
+  oldest = redis.call('LINDEX', KEYS[1], -1)
+end
+local count = redis.call('LLEN', KEYS[1])
+local admitted = count < quota
 if admitted then
   redis.call('LPUSH', KEYS[1], ARGV[1])
-  redis.call('LTRIM', KEYS[1], 0, quota - 1)
   redis.call('EXPIRE', KEYS[1], window)
+  count = count + 1
 end
-local count, oldest = 0, ARGV[1]
-for _, at in ipairs(redis.call('LRANGE', KEYS[1], 0, quota - 1)) do
-  if tonumber(at) < now - window then break end
-  count, oldest = count + 1, at
-end
-return {admitted and 1 or 0, count, oldest}
+return {admitted and 1 or 0, count, oldest or ARGV[1]}
 """
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.test import Client, override_settings
+from prometheus_client import REGISTRY
 
 from apps.accounts.domain import Scope
 from apps.accounts.models import ApiKey
@@ -81,6 +82,26 @@ def test_crash_tells_the_caller_nothing(debug: bool, caplog: pytest.LogCaptureFi
     for leak in ("hunter2", "RuntimeError", "Traceback", "urls.py", "probe_crash"):
         assert leak not in response.content.decode()
         assert leak not in str(response.headers)
+
+
+def test_each_request_is_counted_once_with_its_time_and_a_crash_by_its_view() -> None:
+    view = "tests.core.api.urls.CrashView"
+    metrics = {
+        "django_http_responses_total_by_status_view_method_total": {
+            "view": view,
+            "method": "GET",
+            "status": "500",
+        },
+        "django_http_requests_latency_seconds_by_view_method_count": {"view": view, "method": "GET"},
+        "django_http_exceptions_total_by_view_total": {"view": view},
+    }
+
+    def read() -> list[float]:
+        return [REGISTRY.get_sample_value(name, labels) or 0.0 for name, labels in metrics.items()]
+
+    before = read()
+    ApiClient().get(f"{PROBE}/crash")
+    assert [now - then for now, then in zip(read(), before, strict=True)] == [1.0, 1.0, 1.0]
 
 
 def test_page_of_a_plain_view_is_replaced() -> None:
