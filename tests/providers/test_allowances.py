@@ -145,6 +145,39 @@ def test_swaps_under_way_keep_what_they_will_take(
     assert ask()
 
 
+def test_approval_covers_swaps_as_large_as_the_last_ones_at_any_venue(
+    house: House, pair: Market, wallet: Wallet
+) -> None:
+    # given a large swap at one venue some time ago
+    pair.routes.exclude(venue=house.v3).delete()
+    quote = quotes_best(market_id=pair.pk, amount_in_units=5 * AMOUNT)
+    call = swap_build(quote=quote, min_out_units=1, recipient=wallet.address, deadline=deadline())
+    swap = transaction_request(
+        network_id=house.network.pk,
+        wallet_id=wallet.pk,
+        to=call.to,
+        data=call.data,
+        gas_limit=call.gas_limit,
+        purpose="swap",
+        reference="swap",
+    )
+    OutboundTransaction.objects.filter(pk=swap.pk).update(
+        state=TransactionState.CONFIRMED,
+        finalized_at=clock.now(),
+        nonce=0,
+        block_number=1,
+        gas_used=150_000,
+        succeeded=True,
+    )
+    # when a small one asks at another venue
+    state = _ensure(house, pair, wallet, AMOUNT)
+    # then the next large one will not have to ask
+    approval = OutboundTransaction.objects.get(purpose="allowance")
+    assert state.transaction_id == approval.pk
+    wanted = abi.arguments("approve(address,uint256)", approval.data)[1]
+    assert wanted == AMOUNT + 5 * AMOUNT * (COVER_SWAPS - 1)
+
+
 def test_approval_stays_within_the_signers_cap(house: House, pair: Market, wallet: Wallet) -> None:
     wallet_cap_set(
         wallet_id=wallet.pk,

@@ -18,9 +18,10 @@ from apps.providers.client import chain_view
 from apps.providers.models import Venue, VenueAllowance
 from apps.providers.selectors import MarketSpec
 
-# One approval serves about this many swaps of the same size. Unlimited approvals are common and hand the
-# whole balance to a router's bug; one per swap would double the gas.
+# One approval serves about this many swaps, of the size of the largest among the last few. Unlimited approvals are
+# common and hand the whole balance to a router's bug; one per swap would double the gas, and have each wait a block.
 COVER_SWAPS = 16
+_RECENT_SWAPS = 64
 _APPROVE_GAS = 80_000
 _FAILED_SECONDS = 60.0
 
@@ -65,7 +66,8 @@ def allowance_ensure(
     needed_units = amount_units + pending_units
     if allowance_units >= needed_units:
         return AllowanceState(ready=True, allowance_units=allowance_units)
-    wanted_units = min(needed_units + amount_units * (COVER_SWAPS - 1), _cap_units(market, wallet))
+    usual_units = max(amount_units, _largest_recent_units(market, wallet))
+    wanted_units = min(needed_units + usual_units * (COVER_SWAPS - 1), _cap_units(market, wallet))
     if wanted_units < amount_units:
         raise Terminal("the amount is above the wallet's cap")
     if wanted_units < needed_units:
@@ -106,6 +108,22 @@ def _pending_units(market: MarketSpec, venue: Venue, wallet: Wallet, *, seen_blo
     adapter = adapter_for(venue.kind)
     spent = [adapter.spent_read(data) for data in under_way]
     return sum(found[1] for found in spent if found is not None and found[0] == market.sold_token)
+
+
+def _largest_recent_units(market: MarketSpec, wallet: Wallet) -> int:
+    """The most that one of the wallet's last swaps took of the token, at whichever venue.
+
+    Buys of a quiet hour are small: an approval of their size would be used up by the first of a busy one.
+    """
+    kinds = dict(Venue.objects.filter(network_id=market.network_id).values_list("router_address", "kind"))
+    recent = OutboundTransaction.objects.filter(
+        network_id=market.network_id, wallet=wallet, to__in=list(kinds), nonce__isnull=False
+    ).order_by("-nonce")
+    spent = [
+        adapter_for(kinds[to]).spent_read(data)
+        for to, data in recent.values_list("to", "data")[:_RECENT_SWAPS]
+    ]
+    return max((found[1] for found in spent if found and found[0] == market.sold_token), default=0)
 
 
 def _cap_units(market: MarketSpec, wallet: Wallet) -> int:
