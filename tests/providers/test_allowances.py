@@ -62,6 +62,21 @@ def _mine(house: House, wallet: Wallet, row: OutboundTransaction) -> None:
     )
 
 
+def _swap(house: House, pair: Market, wallet: Wallet, units: int) -> OutboundTransaction:
+    """A swap that was asked for, at the venue that pays best."""
+    quote = quotes_best(market_id=pair.pk, amount_in_units=units)
+    call = swap_build(quote=quote, min_out_units=1, recipient=wallet.address, deadline=deadline())
+    return transaction_request(
+        network_id=house.network.pk,
+        wallet_id=wallet.pk,
+        to=call.to,
+        data=call.data,
+        gas_limit=call.gas_limit,
+        purpose="swap",
+        reference="swap",
+    )
+
+
 def test_missing_allowance_is_asked_for_once_and_bounded(house: House, pair: Market, wallet: Wallet) -> None:
     # when it is asked for again and again while the approval is under way
     states = [_ensure(house, pair, wallet) for _ in range(3)]
@@ -124,17 +139,7 @@ def test_swaps_under_way_keep_what_they_will_take(
     assert not ask()
     _mine(house, wallet, OutboundTransaction.objects.get())
     assert ask().allowance_units == 2 * AMOUNT
-    quote = quotes_best(market_id=pair.pk, amount_in_units=AMOUNT * 3 // 2)
-    call = swap_build(quote=quote, min_out_units=1, recipient=wallet.address, deadline=deadline())
-    swap = transaction_request(
-        network_id=house.network.pk,
-        wallet_id=wallet.pk,
-        to=call.to,
-        data=call.data,
-        gas_limit=call.gas_limit,
-        purpose="swap",
-        reference="swap",
-    )
+    swap = _swap(house, pair, wallet, AMOUNT * 3 // 2)
     # then the half that is left does not do, and the cap allows no larger approval: wait
     state = ask()
     assert (bool(state), state.transaction_id) == (False, None)
@@ -150,17 +155,7 @@ def test_approval_covers_swaps_as_large_as_the_last_ones_at_any_venue(
 ) -> None:
     # given a large swap at one venue some time ago
     pair.routes.exclude(venue=house.v3).delete()
-    quote = quotes_best(market_id=pair.pk, amount_in_units=5 * AMOUNT)
-    call = swap_build(quote=quote, min_out_units=1, recipient=wallet.address, deadline=deadline())
-    swap = transaction_request(
-        network_id=house.network.pk,
-        wallet_id=wallet.pk,
-        to=call.to,
-        data=call.data,
-        gas_limit=call.gas_limit,
-        purpose="swap",
-        reference="swap",
-    )
+    swap = _swap(house, pair, wallet, 5 * AMOUNT)
     OutboundTransaction.objects.filter(pk=swap.pk).update(
         state=TransactionState.CONFIRMED,
         finalized_at=clock.now(),
