@@ -1,16 +1,22 @@
 """How often anybody may ask: to the request, over all credentials and paths, with Redis and without."""
 
+import math
 import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+import hypothesis
 import pytest
 import redis
 import time_machine
 from django.db import connection
-from django.test import Client
+from django.test import Client, override_settings
+from hypothesis import given
+from hypothesis import strategies as st
 
 from apps.accounts.services import api_key_create
 from apps.core.api import limits
@@ -61,6 +67,29 @@ def test_ten_in_any_second_and_the_eleventh_is_told_when(still: Any) -> None:
     assert client.get(ME).status_code == 429
     still.shift(0.02)
     assert client.get(ME).status_code == 200
+
+
+@hypothesis.settings(
+    deadline=None, max_examples=60, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+@given(gaps=st.lists(st.integers(0, 40_000), min_size=8, max_size=30))
+def test_redis_admits_and_tells_what_a_list_of_instants_would(gaps: list[int]) -> None:
+    subject, admitted = f"list:{uuid4()}", list[float]()
+    with (
+        time_machine.travel("2027-01-01T00:00:00Z", tick=False) as clock,
+        override_settings(API_LIMITS={"api": "5/minute"}),
+    ):
+        for milliseconds in gaps:
+            clock.shift(timedelta(milliseconds=milliseconds))
+            now = time.time()
+            inside = [at for at in admitted if at >= now - 60]
+            verdict = limits.hit("api", subject)
+            assert verdict.allowed == (len(inside) < 5)
+            if verdict.allowed:
+                admitted.append(now)
+                inside.append(now)
+            assert verdict.remaining == 5 - len(inside)
+            assert verdict.reset_seconds == min(max(1, math.ceil(min(inside) + 60 - now)), 60)
 
 
 @pytest.mark.django_db
