@@ -62,9 +62,9 @@ def _mine(house: House, wallet: Wallet, row: OutboundTransaction) -> None:
     )
 
 
-def _swap(house: House, pair: Market, wallet: Wallet, units: int) -> OutboundTransaction:
+def _swap(house: House, market: Market, wallet: Wallet, units: int) -> OutboundTransaction:
     """A swap that was asked for, at the venue that pays best."""
-    quote = quotes_best(market_id=pair.pk, amount_in_units=units)
+    quote = quotes_best(market_id=market.pk, amount_in_units=units)
     call = swap_build(quote=quote, min_out_units=1, recipient=wallet.address, deadline=deadline())
     return transaction_request(
         network_id=house.network.pk,
@@ -73,7 +73,7 @@ def _swap(house: House, pair: Market, wallet: Wallet, units: int) -> OutboundTra
         data=call.data,
         gas_limit=call.gas_limit,
         purpose="swap",
-        reference="swap",
+        reference=f"swap:{market.pk}",
     )
 
 
@@ -156,6 +156,11 @@ def test_approval_covers_swaps_as_large_as_the_last_ones_at_any_venue(
     # given a large swap at one venue some time ago
     pair.routes.exclude(venue=house.v3).delete()
     swap = _swap(house, pair, wallet, 5 * AMOUNT)
+    # and one of far more units of another token
+    other = house.market("WETH", "USDC")
+    house.v3_route(other, 500)
+    foreign = _swap(house, other, wallet, 10**18)
+    OutboundTransaction.objects.filter(pk=foreign.pk).update(nonce=1)
     OutboundTransaction.objects.filter(pk=swap.pk).update(
         state=TransactionState.CONFIRMED,
         finalized_at=clock.now(),
