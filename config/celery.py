@@ -9,7 +9,7 @@ from config import health
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings.local")
 
-app = Celery("tranche")
+app = Celery("tranche", fixups=["config.connections:fixup"])
 app.conf.update(
     broker_url=settings.REDIS_URL,
     # JSON only: a pickle in Redis would be code execution for whoever reaches Redis.
