@@ -302,6 +302,16 @@ class OutboundTransaction(WorkItem):
     data = models.TextField(default="0x")
     value_units = UnitsField(default=0)
     gas_limit = models.PositiveBigIntegerField()
+    # Signed only when that one has its nonce: the chain then executes it before this one, which counts on it.
+    after = models.ForeignKey(
+        "self",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        db_index=False,
+        editable=False,
+    )
     next_attempt = models.CharField(
         max_length=12, choices=AttemptKind.choices, default=AttemptKind.ORIGINAL, editable=False
     )

@@ -32,6 +32,8 @@ from apps.core.work import Claim
 
 # How long what a gate holds back rests before it is asked again.
 GATE_SECONDS = 5.0
+# The same for what waits for another transaction's nonce: both are mostly signed in one go.
+AFTER_SECONDS = 0.5
 
 
 def transaction_sign(claim: Claim[OutboundTransaction]) -> None:
@@ -56,18 +58,36 @@ def transaction_sign(claim: Claim[OutboundTransaction]) -> None:
     with claim.locked() as rows:
         for locked in rows:
             if locked.state == TransactionState.QUEUED:
-                # Only before the first signature: a replacement undoes nothing that is not out already.
-                closed = gate_reason(locked) if locked.next_attempt == AttemptKind.ORIGINAL else ""
-                if closed:
-                    OutboundTransaction.objects.filter(pk=locked.pk).update(reason=closed[:300])
-                    claim.wait([locked.pk], seconds=GATE_SECONDS)
-                    continue
                 moves = Moves()
-                _sign_locked(locked, network, wallet, fees, moves)
+                # Only before the first signature: a replacement undoes nothing that is not out already.
+                if locked.next_attempt == AttemptKind.ORIGINAL:
+                    if waits := _waits_seconds(locked):
+                        claim.wait([locked.pk], seconds=waits)
+                        continue
+                    _abandon(locked, moves)
+                if locked.state == TransactionState.QUEUED:
+                    _sign_locked(locked, network, wallet, fees, moves)
                 moves.publish()
             claim.step([locked.pk])
         reach("chain.sign.before_commit")
     reach("chain.sign.after_commit")
+
+
+def _waits_seconds(row: OutboundTransaction) -> float:
+    """How long the first signature waits, for an open gate or for the transaction that comes before; else 0."""
+    closed = gate_reason(row)
+    if closed:
+        OutboundTransaction.objects.filter(pk=row.pk).update(reason=closed[:300])
+        return GATE_SECONDS
+    before = row.after
+    return AFTER_SECONDS if before is not None and before.nonce is None and not before.is_final else 0.0
+
+
+def _abandon(row: OutboundTransaction, moves: Moves) -> None:
+    """Cancel what counts on a transaction that ended without a nonce: it will never be made."""
+    if row.after is not None and row.after.nonce is None:
+        reason = f"what it counts on was not made: {row.after.reason}"[:300]
+        moves.move(row, TransactionState.CANCELLED, topic="transaction.cancelled", reason=reason)
 
 
 def nonce_open(*, network: Network, wallet: Wallet) -> None:

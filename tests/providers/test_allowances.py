@@ -82,7 +82,8 @@ def test_missing_allowance_is_asked_for_once_and_bounded(house: House, pair: Mar
     states = [_ensure(house, pair, wallet) for _ in range(3)]
     # then there is one transaction, for a bounded amount
     row = OutboundTransaction.objects.get()
-    assert [(bool(state), state.transaction_id) for state in states] == [(False, row.pk)] * 3
+    # and swaps may be asked for at once, to go out right after it
+    assert [(bool(state), state.transaction_id) for state in states] == [(True, row.pk)] * 3
     assert row.to == house.deployment.token("USDC").address
     assert abi.arguments("approve(address,uint256)", row.data) == (
         house.v2.router_address,
@@ -92,7 +93,7 @@ def test_missing_allowance_is_asked_for_once_and_bounded(house: House, pair: Mar
     # and once it is mined the allowance is there, and nothing more is asked
     _mine(house, wallet, row)
     state = _ensure(house, pair, wallet)
-    assert state
+    assert (bool(state), state.transaction_id) == (True, None)
     assert state.allowance_units == AMOUNT * COVER_SWAPS
     assert OutboundTransaction.objects.count() == 1
 
@@ -103,11 +104,12 @@ def test_used_up_allowance_is_reset_before_it_is_raised(house: House, pair: Mark
     # when more is needed than is left
     state = _ensure(house, pair, wallet, AMOUNT * 20)
     # then a reset goes first (some tokens refuse anything else), then the new amount
-    assert not state
     asked = OutboundTransaction.objects.exclude(state="confirmed").order_by("id")
     amounts = [abi.arguments("approve(address,uint256)", row.data)[1] for row in asked]
     assert amounts == [0, AMOUNT * 20 * COVER_SWAPS]
-    assert state.transaction_id == asked[1].pk
+    assert (bool(state), state.transaction_id) == (True, asked[1].pk)
+    # whatever delays the reset's signature
+    assert [row.after_id for row in asked] == [None, asked[0].pk]
     assert VenueAllowance.objects.get().round == 2
 
 
@@ -136,7 +138,7 @@ def test_swaps_under_way_keep_what_they_will_take(
     ask: Callable[[], AllowanceState] = lambda: allowance_ensure(  # noqa: E731
         venue_id=venue.pk, market_id=pair.pk, wallet_id=wallet.pk, amount_units=AMOUNT
     )
-    assert not ask()
+    assert ask()
     _mine(house, wallet, OutboundTransaction.objects.get())
     assert ask().allowance_units == 2 * AMOUNT
     swap = _swap(house, pair, wallet, AMOUNT * 3 // 2)
@@ -202,8 +204,41 @@ def test_approval_that_failed_is_not_asked_for_at_once_again(
         _ensure(house, pair, wallet)
     assert OutboundTransaction.objects.count() == 1
     time_travel(seconds=120)
-    assert not _ensure(house, pair, wallet)
+    assert _ensure(house, pair, wallet)
     assert OutboundTransaction.objects.count() == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({}, id="it is too small"),
+        pytest.param({"next_attempt": "cancel"}, id="it is being given up"),
+    ],
+)
+def test_no_swap_counts_on_an_approval_that_will_not_do(
+    house: House, pair: Market, wallet: Wallet, change: dict[str, str]
+) -> None:
+    # given an approval under way
+    approval_id = _ensure(house, pair, wallet).transaction_id
+    OutboundTransaction.objects.update(**change)
+    # when a swap wants more than it covers, or one of its size comes while it is given up
+    state = _ensure(house, pair, wallet, AMOUNT if change else AMOUNT * (COVER_SWAPS + 1))
+    # then it waits for what becomes of that one
+    assert (bool(state), state.transaction_id) == (False, approval_id)
+    assert OutboundTransaction.objects.count() == 1
+
+
+def test_what_swaps_under_way_take_of_an_approval_under_way_is_theirs(
+    house: House, pair: Market, wallet: Wallet
+) -> None:
+    pair.routes.exclude(venue=house.v2).delete()
+    approval_id = _ensure(house, pair, wallet).transaction_id
+    _swap(house, pair, wallet, AMOUNT * (COVER_SWAPS - 1))
+
+    enough, too_much = _ensure(house, pair, wallet), _ensure(house, pair, wallet, AMOUNT + 1)
+
+    assert (bool(enough), enough.transaction_id) == (True, approval_id)
+    assert (bool(too_much), too_much.transaction_id) == (False, approval_id)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -61,7 +61,7 @@ def _swap(desk: Desk) -> UUID:
         wallet_id=desk.wallet.pk,
         amount_units=SPENT,
     )
-    assert not state
+    assert state.transaction_id
     desk.advance(blocks=CONFIRMATIONS)
     quote = quotes_best(market_id=desk.market.pk, amount_in_units=SPENT)
     call = swap_build(

@@ -17,7 +17,11 @@ from apps.core.errors import Conflict, NotFound
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Intent:
-    """What a transaction is to do. `value_units` is in wei; `notify` a doorbell rung at every change of state."""
+    """What a transaction is to do: `value_units` is in wei; `notify` is rung when it is out and when it is over.
+
+    `after_id` is a transaction of the same wallet that this one counts on: it gets the later nonce, and is cancelled
+    when that one ends without any.
+    """
 
     network_id: UUID
     wallet_id: UUID
@@ -28,6 +32,7 @@ class Intent:
     reference: str
     value_units: int = 0
     notify: str = ""
+    after_id: UUID | None = None
 
 
 def transaction_request(
@@ -41,11 +46,13 @@ def transaction_request(
     reference: str,
     value_units: int = 0,
     notify: str = "",
+    after_id: UUID | None = None,
 ) -> OutboundTransaction:
     """Write down the intent, in the caller's database transaction; workers do the rest.
 
-    `value_units` is in wei. `reference` is unique: asking again with the same content returns the existing
-    transaction, with other content raises `Conflict`. `notify` is a doorbell rung at every change of state.
+    `value_units` is in wei, `after_id` as in `Intent`. `reference` is unique: asking again with the same content
+    returns the existing transaction, with other content raises `Conflict`. `notify` is a doorbell rung when it is out
+    and when it is over.
     """
     intent = Intent(
         network_id=network_id,
@@ -57,6 +64,7 @@ def transaction_request(
         reference=reference,
         value_units=value_units,
         notify=notify,
+        after_id=after_id,
     )
     return transactions_request(intents=[intent])[reference]
 
@@ -95,6 +103,7 @@ def _content(intent: Intent) -> dict[str, Any]:
         "value_units": intent.value_units,
         "gas_limit": intent.gas_limit,
         "purpose": intent.purpose,
+        "after_id": intent.after_id,
     }
 
 

@@ -7,7 +7,7 @@ must not buy, records the decision, and writes the intent of the swap. Signing a
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 
@@ -83,17 +83,21 @@ def batch_price(claim: Claim[Batch]) -> None:
         return
     failpoints.reach("plans.price.before_quote")
     priced = price(slots, market=market)
-    if priced.quote is not None and not providers.allowance_ensure(
-        venue_id=priced.quote.venue_id,
-        market_id=market.pk,
-        wallet_id=wallet.pk,
-        amount_units=priced.quote.amount_in_units,
-        notify="plans.price",
-    ):
-        # The approval is on its way; the quote would be old by the time it is there.
-        with claim.locked():
-            claim.wait(claim.ids, seconds=1)
-        return
+    approval_id = None
+    if priced.quote is not None:
+        allowance = providers.allowance_ensure(
+            venue_id=priced.quote.venue_id,
+            market_id=market.pk,
+            wallet_id=wallet.pk,
+            amount_units=priced.quote.amount_in_units,
+            notify="plans.price",
+        )
+        if not allowance:
+            # The approval under way is too small; the quote would be old by the time of the next one.
+            with claim.locked():
+                claim.wait(claim.ids, seconds=1)
+            return
+        approval_id = allowance.transaction_id
     failpoints.reach("plans.price.quoted")
     with claim.locked() as rows:
         for batch in rows:
@@ -102,7 +106,7 @@ def batch_price(claim: Claim[Batch]) -> None:
             if priced.quote is not None and priced.quote.amount_in_units > free_units:
                 _await_collection(claim, batch, market, priced.quote.amount_in_units - free_units)
                 continue
-            _send(batch, priced, market=market, wallet=wallet)
+            _send(batch, priced, market=market, wallet=wallet, approval_id=approval_id)
             claim.step([batch.pk])
         failpoints.reach("plans.price.before_commit")
     failpoints.reach("plans.price.after_commit")
@@ -191,7 +195,7 @@ def limit_broken(slot: Slot, ratio: Ratio, whole_bought_units: int) -> SlotReaso
     return None
 
 
-def _send(batch: Batch, priced: Priced, *, market: Market, wallet: Any) -> None:
+def _send(batch: Batch, priced: Priced, *, market: Market, wallet: Wallet, approval_id: UUID | None) -> None:
     """In the batch's transaction: close who does not buy, record the decision, request the swap.
 
     A plan may have been paused while the chain was asked: its slot closes here, and since the quote was for more
@@ -246,6 +250,7 @@ def _send(batch: Batch, priced: Priced, *, market: Market, wallet: Any) -> None:
         purpose="swap",
         reference=f"batch:{batch.pk}:{batch.try_number}",
         notify="plans.settle",
+        after_id=approval_id,
     )
     batch.state = BatchState.SENDING
     batch.save()

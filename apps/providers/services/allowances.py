@@ -6,7 +6,7 @@ from uuid import UUID
 from django.db import transaction
 
 from apps.chain import abi
-from apps.chain.domain import TransactionState
+from apps.chain.domain import AttemptKind, TransactionState
 from apps.chain.models import OutboundTransaction, Wallet, WalletCap
 from apps.chain.services import transaction_request
 from apps.core import clock
@@ -28,8 +28,9 @@ _FAILED_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class AllowanceState:
-    """Whether a swap may go now; if not, the approval that is under way (its `notify` rings on changes).
+    """Whether a swap may be asked for now, and the approval that is under way (its `notify` rings when it is over).
 
+    When both, the swap counts on that approval and goes out right after it (`after_id` of the chain's intents).
     True in a condition exactly when `ready`.
     """
 
@@ -51,10 +52,10 @@ def allowance_ensure(
 ) -> AllowanceState:
     """See that the venue's router may take `amount_units` of the market's sold token; ask for it if not.
 
-    What swaps under way will still take of the same allowance is left to them. Idempotent: while an approval is
-    under way every call returns it. Raises `NotFound`, `Retryable` when the chain is away or the last approval
-    just failed, `Terminal` when the amount is above the wallet's cap. One round trip to the chain: keep it out of
-    transactions.
+    What swaps under way will still take of the same allowance is left to them. Nothing waits for an approval to be
+    mined: a swap with a later nonce finds it done. Idempotent: while an approval is under way that is large enough
+    every call returns it. Raises `NotFound`, `Retryable` when the chain is away or the last approval just failed,
+    `Terminal` when the amount is above the wallet's cap. One round trip to the chain: keep it out of transactions.
     """
     market = selectors.market_spec_get(market_id=market_id)
     venue = Venue.objects.filter(pk=venue_id).first()
@@ -64,12 +65,20 @@ def allowance_ensure(
     allowance_units, seen_block = _allowance_read(market, venue.router_address, wallet.address)
     pending_units = _pending_units(market, venue, wallet, seen_block=seen_block)
     needed_units = amount_units + pending_units
-    if allowance_units >= needed_units:
+    under_way = None
+    last = VenueAllowance.objects.select_related("transaction").filter(**_key(market, venue, wallet)).first()
+    if last is not None and last.transaction is not None and _still_counts(last.transaction, seen_block):
+        under_way = _under_way(last.transaction, needed_units=needed_units, allowance_units=allowance_units)
+        if under_way.ready:
+            return under_way
+    elif allowance_units >= needed_units:
         return AllowanceState(ready=True, allowance_units=allowance_units)
     usual_units = max(amount_units, _largest_recent_units(market, wallet))
     wanted_units = min(needed_units + usual_units * (COVER_SWAPS - 1), _cap_units(market, wallet))
     if wanted_units < amount_units:
         raise Terminal("the amount is above the wallet's cap")
+    if under_way is not None:
+        return under_way
     if wanted_units < needed_units:
         # The cap has room for one of them only: wait until what is under way has been taken.
         return AllowanceState(ready=False, allowance_units=allowance_units)
@@ -79,6 +88,7 @@ def allowance_ensure(
             venue,
             wallet,
             allowance_units=allowance_units,
+            needed_units=needed_units,
             wanted_units=wanted_units,
             seen_block=seen_block,
             notify=notify,
@@ -138,35 +148,54 @@ def _approval_request(
     wallet: Wallet,
     *,
     allowance_units: int,
+    needed_units: int,
     wanted_units: int,
     seen_block: int,
     notify: str,
 ) -> AllowanceState:
-    row = _row_lock(venue_id=venue.pk, asset_id=market.sold_asset_id, wallet_id=wallet.pk)
+    row = _row_lock(_key(market, venue, wallet))
     last = row.transaction
     if last is not None and _still_counts(last, seen_block):
-        return AllowanceState(ready=False, allowance_units=allowance_units, transaction_id=last.pk)
+        return _under_way(last, needed_units=needed_units, allowance_units=allowance_units)
     if last is not None and _just_failed(last):
         raise Retryable(
             f"the approval was not made: {last.state} {last.reason}", after_seconds=_FAILED_SECONDS
         )
     row.round += 1
     reference = f"allowance:{row.pk}:{row.round}"
+    reset_id = None
     if allowance_units > 0:
         # Some tokens (USDT) refuse to change an allowance that is not zero.
-        _approve(market, venue, wallet, units=0, reference=f"{reference}:reset", notify="")
-    row.transaction = _approve(market, venue, wallet, units=wanted_units, reference=reference, notify=notify)
+        reset_id = _approve(market, venue, wallet, units=0, reference=f"{reference}:reset").pk
+    row.transaction = _approve(
+        market, venue, wallet, units=wanted_units, reference=reference, notify=notify, after_id=reset_id
+    )
     row.save(update_fields=["round", "transaction"])
-    return AllowanceState(ready=False, allowance_units=allowance_units, transaction_id=row.transaction.pk)
+    return AllowanceState(ready=True, allowance_units=allowance_units, transaction_id=row.transaction.pk)
 
 
-def _row_lock(*, venue_id: UUID, asset_id: UUID, wallet_id: UUID) -> VenueAllowance:
+def _key(market: MarketSpec, venue: Venue, wallet: Wallet) -> dict[str, UUID]:
+    return {"venue_id": venue.pk, "asset_id": market.sold_asset_id, "wallet_id": wallet.pk}
+
+
+def _row_lock(key: dict[str, UUID]) -> VenueAllowance:
     """The row that serializes approvals of one router for one token of one wallet, locked."""
-    key = {"venue_id": venue_id, "asset_id": asset_id, "wallet_id": wallet_id}
     VenueAllowance.objects.bulk_create([VenueAllowance(**key)], ignore_conflicts=True)
     # Without the transaction joined: whoever waited for the lock gets the row anew, but what is joined to it as it
     # was before the wait (PostgreSQL, READ COMMITTED), and would miss the approval that was just asked for.
     return VenueAllowance.objects.select_for_update(no_key=True).get(**key)
+
+
+def _under_way(approval: OutboundTransaction, *, needed_units: int, allowance_units: int) -> AllowanceState:
+    """Swaps may count on an approval that is on its way, unless it ended otherwise or is being given up."""
+    made = not approval.is_final or approval.state == TransactionState.CONFIRMED
+    given_up = approval.next_attempt == AttemptKind.CANCEL
+    _, units = abi.arguments("approve(address,uint256)", approval.data)
+    return AllowanceState(
+        ready=made and not given_up and units >= needed_units,
+        allowance_units=allowance_units,
+        transaction_id=approval.pk,
+    )
 
 
 def _still_counts(last: OutboundTransaction, seen_block: int) -> bool:
@@ -182,7 +211,14 @@ def _just_failed(last: OutboundTransaction) -> bool:
 
 
 def _approve(
-    market: MarketSpec, venue: Venue, wallet: Wallet, *, units: int, reference: str, notify: str
+    market: MarketSpec,
+    venue: Venue,
+    wallet: Wallet,
+    *,
+    units: int,
+    reference: str,
+    notify: str = "",
+    after_id: UUID | None = None,
 ) -> OutboundTransaction:
     return transaction_request(
         network_id=market.network_id,
@@ -193,4 +229,5 @@ def _approve(
         purpose="allowance",
         reference=reference,
         notify=notify,
+        after_id=after_id,
     )
