@@ -25,8 +25,8 @@ from apps.chain.models import (
 )
 from apps.chain.observing import Observation
 from apps.chain.selectors import attempt_newest
-from apps.chain.transitions import Moves
-from apps.core import clock
+from apps.chain.transitions import WATCH, Moves
+from apps.core import clock, doorbell
 from apps.core.failpoints import reach
 from apps.core.work import Claim
 from apps.events.services import EventDraft, events_publish
@@ -40,9 +40,13 @@ S = TransactionState
 
 @dataclass
 class Outcome:
-    """What one look at a network led to. `rebroadcast` are attempts to send again, after the commit."""
+    """What one look at a network led to. `rebroadcast` are attempts to send again, after the commit.
+
+    `more` to look again at once; `waiting` when somebody waits for what the next block brings.
+    """
 
     more: bool = False
+    waiting: bool = False
     rebroadcast: list[UUID] = field(default_factory=list)
 
 
@@ -50,7 +54,6 @@ def network_watch(claim: Claim[NetworkWatch]) -> None:
     """One step of `chain.watch`: observe, apply if nothing moved meanwhile, rebroadcast what was forgotten."""
     watch = NetworkWatch.objects.select_related("network").get(pk=claim.ids[0])
     network = watch.network
-    interval = max(0.5, network.block_time_seconds / 2)
     if network.halted_at is not None:
         with claim.locked():
             claim.wait(claim.ids, seconds=30)
@@ -62,8 +65,15 @@ def network_watch(claim: Claim[NetworkWatch]) -> None:
         if not rows:
             return
         outcome = _apply(network, seen)
-        again = outcome.more or rows[0].pokes != watch.pokes
-        claim.wait(claim.ids, seconds=0 if again else interval)
+        if outcome.more or rows[0].pokes != watch.pokes:
+            claim.wait(claim.ids, seconds=0)
+        elif outcome.waiting:
+            # Sooner than the tick would see it: a buy is over once its block is deep enough.
+            pause = max(0.25, network.block_time_seconds / 4)
+            claim.wait(claim.ids, seconds=pause)
+            doorbell.ring(WATCH, after_seconds=pause)
+        else:
+            claim.wait(claim.ids, seconds=max(0.5, network.block_time_seconds / 2))
         reach("chain.watch.before_commit")
     reach("chain.watch.after_commit")
     if outcome.rebroadcast:
@@ -79,7 +89,7 @@ def _apply(network: Network, seen: Observation) -> Outcome:
         .filter(pk__in=[row.pk for row in observing.open_transactions(fresh.pk)])
         .order_by("pk")
     )
-    moves, outcome = Moves(), Outcome(more=seen.more)
+    moves, outcome = Moves(), Outcome(more=seen.more, waiting=bool(rows))
     if seen.ancestor is not None:
         if not _reorg(fresh, seen.ancestor, rows, moves, outcome):
             return Outcome()

@@ -10,25 +10,28 @@ from django.db import transaction
 
 logger = logging.getLogger(__name__)
 
-_ringer: Callable[[str], None] | None = None
+_ringer: Callable[[str, float], None] | None = None
 
 
-def install(ringer: Callable[[str], None]) -> None:
-    """Say how a bell is rung; called once by `workers`."""
+def install(ringer: Callable[[str, float], None]) -> None:
+    """Say how a bell is rung, after so many seconds; called once by `workers`."""
     global _ringer  # noqa: PLW0603
     _ringer = ringer
 
 
-def ring(name: str) -> None:
-    """Ring `name` once the current transaction has committed; never fails the caller."""
+def ring(name: str, *, after_seconds: float = 0.0) -> None:
+    """Ring `name` once the current transaction has committed, or a little later; never fails the caller.
+
+    What is later than the next tick needs no ring.
+    """
     if name:
-        transaction.on_commit(lambda: _ring_now(name))
+        transaction.on_commit(lambda: _ring(name, after_seconds))
 
 
-def _ring_now(name: str) -> None:
+def _ring(name: str, after_seconds: float) -> None:
     if _ringer is None:
         return
     try:
-        _ringer(name)
+        _ringer(name, after_seconds)
     except Exception as error:  # noqa: BLE001 — the row is committed; beat rings again within seconds
         logger.warning("doorbell not rung", extra={"bell": name, "error": type(error).__name__})

@@ -4,8 +4,15 @@ import pytest
 
 from apps.chain import abi, metrics, selectors, services
 from apps.chain.domain import OUT_OF_GAS, bump
-from apps.chain.models import Network, NetworkWatch, Token, TransactionAttempt, WalletNonce
-from apps.core import invariants
+from apps.chain.models import (
+    Network,
+    NetworkWatch,
+    OutboundTransaction,
+    Token,
+    TransactionAttempt,
+    WalletNonce,
+)
+from apps.core import doorbell, invariants
 from apps.core.errors import Conflict
 from apps.sandbox.runtime.deployment import Deployment
 from tests.chain.conftest import GWEI, Chain
@@ -340,3 +347,27 @@ def test_a_poked_watch_looks_again_at_once(chain: Chain) -> None:
     pokes = NetworkWatch.objects.get().pokes
     chain.sent()
     assert NetworkWatch.objects.get().pokes == pokes + 1
+
+
+def test_who_asked_is_told_when_it_is_out_and_when_it_is_over(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rung: list[str] = []
+    monkeypatch.setattr(doorbell, "_ringer", lambda name, _: rung.append(name))
+    heard = []
+    for _ in range(6):
+        chain.request(notify="asker")
+    chain.sign()
+    heard.append(rung.count("asker"))
+    chain.send()
+    heard.append(rung.count("asker"))
+    chain.node.mine(blocks=1)
+    chain.watch()
+    assert set(OutboundTransaction.objects.values_list("state", flat=True)) == {"mined"}
+    heard.append(rung.count("asker"))
+    chain.node.mine(blocks=2)
+    chain.watch()
+    assert set(OutboundTransaction.objects.values_list("state", flat=True)) == {"confirmed"}
+    heard.append(rung.count("asker"))
+    # Not when it is signed or mined; and six that end in one commit ring for four processes, not six times.
+    assert heard == [0, 6, 6, 10]

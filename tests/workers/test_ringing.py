@@ -15,7 +15,7 @@ from celery import current_app
 from django.conf import settings
 from django.db import connection, transaction
 
-from apps.core import doorbell, work
+from apps.core import clock, doorbell, work
 from apps.core.api.request_ids import request_id_bind
 from apps.core.models import WorkProbe
 from config.roles import QUEUES, SIGNING_QUEUE
@@ -46,6 +46,15 @@ def test_a_ring_arrives_after_the_commit_and_only_then(broker: Any) -> None:
         assert messages(broker, "plans") == []
 
     assert [headers["task"] for headers in messages(broker, "plans")] == ["plans.open"]
+
+
+def test_a_ring_may_be_meant_for_later(broker: Any) -> None:
+    before = clock.now()
+    doorbell.ring("chain.watch", after_seconds=0.25)
+
+    (headers,) = messages(broker, "chain")
+    heard_at = datetime.fromisoformat(headers["eta"])
+    assert timedelta(seconds=0.25) <= heard_at - before < timedelta(seconds=5)
 
 
 def test_a_rolled_back_change_rings_nobody(broker: Any) -> None:
@@ -83,7 +92,7 @@ def test_the_ring_carries_the_requests_id_and_the_task_logs_under_it(broker: Any
 _RING_WITHOUT_BROKER = """
 import django; django.setup()
 from django.db import connection, transaction
-from apps.core import doorbell, work
+from apps.core import clock, doorbell, work
 from apps.core.models import WorkProbe
 with transaction.atomic():
     WorkProbe.objects.create()
