@@ -19,7 +19,7 @@ BACKGROUND_QUEUES = ("mail", "background")
 QUEUES = (*MONEY_QUEUES, *BACKGROUND_QUEUES)
 SIGNING_QUEUE = "signing"
 # Where background work shares a machine with money, money has the processor first.
-BACKGROUND_NICENESS = 5
+BACKGROUND_NICENESS = 10
 
 
 def command(role: str) -> list[str]:

@@ -71,6 +71,12 @@ class Work(Generic[T]):
     # Two processes that claim at once share the due rows between them. For a step that makes one of many rows, that is
     # two where one would do: here the second waits until the first has claimed, and finds what is left.
     claims_alone: bool = False
+    # Of the rows that fell due at one instant those with the same value of this column are claimed together. It is the
+    # second column of the index of what is due.
+    together: str = ""
+    # What else is true of every row in `states`, when that and not `states` is the condition of the index of what is
+    # due: an UPDATE of the state alone then leaves the index as it is.
+    indexed_where: str = ""
     chunk: int = 500
     lease_seconds: float = 15.0
     max_attempts: int = 8
@@ -85,12 +91,23 @@ class Work(Generic[T]):
     def table(self) -> sql.Identifier:
         return sql.Identifier(self.model._meta.db_table)
 
+    def in_states(self) -> sql.Composed:
+        """Rows of this kind, due or not."""
+        states = sql.SQL(", ").join(map(sql.Literal, self.states))
+        indexed = sql.SQL(f" AND {self.indexed_where}" if self.indexed_where else "")
+        return sql.SQL("item.state IN ({states}){indexed}").format(states=states, indexed=indexed)
+
     def due_condition(self) -> sql.Composed:
         """Due rows, in the shape of the partial index (state, buried_at) on run_after."""
         return sql.SQL(
-            "item.state IN ({states}) AND item.buried_at IS NULL AND item.run_after <= %(now)s"
+            "{in_states} AND item.buried_at IS NULL AND item.run_after <= %(now)s"
             " AND (item.leased_until IS NULL OR item.leased_until < clock_timestamp())"
-        ).format(states=sql.SQL(", ").join(map(sql.Literal, self.states)))
+        ).format(in_states=self.in_states())
+
+    def order(self) -> sql.Composed:
+        """Which of the due rows come first: the order of their index."""
+        columns = ["run_after", *filter(None, [self.together]), "id"]
+        return sql.SQL(", ").join(sql.Identifier("item", column) for column in columns)
 
 
 @dataclass
@@ -157,16 +174,17 @@ def kinds() -> list[Work[Any]]:
     return [_kinds[name] for name in sorted(_kinds)]
 
 
-def drain(work: Work[T], *, budget_seconds: float = 20.0) -> int:
+def drain(work: Work[T], *, groups: Sequence[Any] | None = None, budget_seconds: float = 20.0) -> int:
     """Work on due rows until none is left or the budget is spent; returns how many rows were handled.
 
-    When the budget ends first the bell is rung again, so that other queues get their turn in between.
+    With `groups` only on rows with one of these values in the kind's `together` column. When the budget ends first
+    the bell is rung again, so that other queues get their turn in between.
     """
     started = monotonic()
     until = clock.now() if work.once_per_drain else None
     handled = 0
     while True:
-        claim = claim_due(work, at=until)
+        claim = claim_due(work, at=until, groups=groups)
         if not claim.ids:
             return handled
         with _uncollected():
@@ -175,6 +193,20 @@ def drain(work: Work[T], *, budget_seconds: float = 20.0) -> int:
         if monotonic() - started > budget_seconds:
             doorbell.ring(work.name)
             return handled
+
+
+def drain_chunk(work: Work[T]) -> int:
+    """Work on one chunk of due rows; returns how many there were.
+
+    A full chunk says that there are more: the bell is rung before the work begins, for whoever is free meanwhile.
+    """
+    claim = claim_due(work)
+    if len(claim.ids) == work.chunk:
+        doorbell.ring(work.name)
+    if claim.ids:
+        with _uncollected():
+            _work_on(claim)
+    return len(claim.ids)
 
 
 @contextmanager
@@ -192,8 +224,11 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def claim_due(work: Work[T], *, at: datetime | None = None) -> Claim[T]:
-    """Lease up to `work.chunk` rows due now (or `at`), counting the attempt, in a transaction of its own."""
+def claim_due(work: Work[T], *, at: datetime | None = None, groups: Sequence[Any] | None = None) -> Claim[T]:
+    """Lease up to `work.chunk` rows due now (or `at`), counting the attempt, in a transaction of its own.
+
+    With `groups` only rows with one of these values in the kind's `together` column.
+    """
     token = uuid.uuid4()
     parameters = {
         "now": at or clock.now(),
@@ -201,6 +236,7 @@ def claim_due(work: Work[T], *, at: datetime | None = None) -> Claim[T]:
         "limit": work.chunk,
         "lease": work.lease_seconds * settings.LEASE_SCALE,
         "max": work.max_attempts,
+        "groups": None if groups is None else list(groups),
     }
     # A row whose lease ran out was lost with its worker. After the second loss it is a suspect.
     suspect = sql.SQL("item.lease_token IS NOT NULL AND item.attempts >= 2")
@@ -222,13 +258,25 @@ def _claim(work: Work[T], condition: sql.Composable, parameters: dict[str, Any])
         sql.SQL(
             "UPDATE {table} AS taken SET attempts = taken.attempts + 1, lease_token = %(token)s,"
             " leased_until = clock_timestamp() + make_interval(secs => %(lease)s)"
-            " FROM (SELECT item.id FROM {table} AS item WHERE {due} AND {condition}"
-            "       ORDER BY item.run_after, item.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED) AS due"
+            " FROM (SELECT item.id FROM {table} AS item WHERE {due} AND {condition}{in_groups}"
+            "       ORDER BY {order} LIMIT %(limit)s FOR UPDATE SKIP LOCKED) AS due"
             " WHERE taken.id = due.id RETURNING taken.id"
-        ).format(table=work.table, due=work.due_condition(), condition=condition),
+        ).format(
+            table=work.table,
+            due=work.due_condition(),
+            condition=condition,
+            in_groups=_in_groups(work, parameters),
+            order=work.order(),
+        ),
         parameters,
     )
     return sorted(row[0] for row in rows)
+
+
+def _in_groups(work: Work[Any], parameters: dict[str, Any]) -> sql.Composable:
+    if parameters["groups"] is None:
+        return sql.SQL("")
+    return sql.SQL(" AND {column} = ANY(%(groups)s)").format(column=sql.Identifier("item", work.together))
 
 
 def _bury_lost(work: Work[T], suspect: sql.Composable, parameters: dict[str, Any]) -> None:
@@ -380,14 +428,13 @@ def depths() -> dict[str, dict[str, int]]:
     """Per kind: rows due now, leased, and buried. For metrics, health and operators."""
     found = {}
     for work in kinds():
-        states = sql.SQL(", ").join(map(sql.Literal, work.states))
         rows = _execute(
             sql.SQL(
                 "SELECT count(*) FILTER (WHERE {due}),"
                 " count(*) FILTER (WHERE item.leased_until >= clock_timestamp()),"
                 " count(*) FILTER (WHERE item.buried_at IS NOT NULL)"
-                " FROM {table} AS item WHERE item.state IN ({states})"
-            ).format(due=work.due_condition(), table=work.table, states=states),
+                " FROM {table} AS item WHERE {in_states}"
+            ).format(due=work.due_condition(), table=work.table, in_states=work.in_states()),
             {"now": clock.now()},
         )
         due, leased, buried = rows[0]

@@ -9,6 +9,12 @@ from apps.plans.steps.reserving import slots_reserve
 from apps.plans.steps.settling import batch_settle
 
 _TIMES = ("created_at", "updated_at", "leased_until")
+# Open or reserved, in the words of the index of due slots: it does not name the state, so that reserving, which
+# changes nothing else that is indexed, leaves all indexes as they are.
+_UNBATCHED = "item.batch_id IS NULL AND item.closed_at IS NULL"
+# All slots of a market are one swap: they go through the steps together, and the swap of one market is under way
+# while the next one's are reserved.
+_MARKET = "market_id"
 _SLOT = (*_TIMES, "run_after", "closed_at", "last_error", "received_units", "batch", "decision")
 
 OPEN = register(
@@ -18,12 +24,22 @@ OPEN = register(
         (PlanState.ACTIVE,),
         advance=slots_open,
         keeps_run_after=True,
+        together=_MARKET,
         unread=_TIMES,
         chunk=2_500,
     )
 )
 RESERVE = register(
-    Work("plans.reserve", Slot, (SlotState.OPEN,), advance=slots_reserve, unread=_SLOT, chunk=2_500)
+    Work(
+        "plans.reserve",
+        Slot,
+        (SlotState.OPEN,),
+        advance=slots_reserve,
+        together=_MARKET,
+        indexed_where=_UNBATCHED,
+        unread=_SLOT,
+        chunk=2_500,
+    )
 )
 BATCH = register(
     Work(
@@ -32,6 +48,8 @@ BATCH = register(
         (SlotState.RESERVED,),
         advance=slots_batch,
         claims_alone=True,
+        together=_MARKET,
+        indexed_where=_UNBATCHED,
         unread=_SLOT,
         chunk=10_000,
     )

@@ -118,9 +118,9 @@ class Plan(WorkItem):
     class Meta:
         indexes = [
             models.Index(
-                fields=["run_after", "id"],
+                fields=["run_after", "market", "id"],
                 condition=Q(state="active", buried_at__isnull=True),
-                name="plans_plan_due",
+                name="plans_plan_due_by_market",
             ),
             models.Index(fields=["owner", "-created_at", "-id"], name="plans_plan_of_owner"),
         ]
@@ -244,10 +244,11 @@ class Slot(WorkItem):
 
     class Meta:
         indexes = [
+            # Exactly the open and the reserved ones; the state is not named (`apps.plans.kinds`).
             models.Index(
-                fields=["run_after", "id"],
-                condition=Q(state__in=["open", "reserved"], buried_at__isnull=True),
-                name="plans_slot_due",
+                fields=["run_after", "market", "id"],
+                condition=Q(batch__isnull=True, closed_at__isnull=True, buried_at__isnull=True),
+                name="plans_slot_due_by_market",
             ),
             models.Index(fields=["owner", "-created_at", "-id"], name="plans_slot_of_owner"),
         ]

@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
 from apps.accounts.models import User
-from apps.core import bulk, clock, work
+from apps.core import bulk, clock, doorbell, work
 from apps.core.errors import Retryable, Terminal
 from apps.core.models import WorkProbe
 from apps.core.work import Claim, Work
@@ -63,6 +63,22 @@ def test_drain_takes_every_due_row_one_step_and_no_other() -> None:
         (pk, 1, 0, None) for pk in due
     ]
     assert WorkProbe.objects.filter(state="open").count() == 1
+
+
+def test_a_full_chunk_calls_for_others_before_the_work_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    make(3)
+    heard: list[str] = []
+    monkeypatch.setattr(doorbell, "_ringer", lambda name, _: heard.append(name))
+    heard_when_working: list[int] = []
+
+    def note(rows: list[WorkProbe]) -> None:
+        heard_when_working.append(len(heard))
+        close(rows)
+
+    handled = [work.drain_chunk(kind(note, chunk=2)) for _ in range(3)]
+
+    assert handled == [2, 1, 0]
+    assert (heard, heard_when_working) == (["core.probe"], [1, 1])
 
 
 def test_an_attempt_is_counted_before_the_work_begins() -> None:

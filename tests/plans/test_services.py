@@ -101,7 +101,7 @@ def test_a_plan_that_is_due_rings_after_the_commit_and_another_does_not(
             assert rung == []
 
     # Put back afterwards: another test's process may ring for workers.
-    monkeypatch.setattr(doorbell, "_ringer", rung.append)
+    monkeypatch.setattr(doorbell, "_ringer", lambda name, _: rung.append(name))
     create(clock.now() + timedelta(hours=1))
     assert rung == []
     create(clock.now())

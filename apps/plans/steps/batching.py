@@ -4,11 +4,12 @@ from collections import defaultdict
 from datetime import timedelta
 from uuid import UUID
 
+from django.db.models import Count, Min, Q, QuerySet
 from django.db.models.functions import Now
 
 from apps.core import bulk, clock, doorbell, failpoints, work
 from apps.core.ids import uuid7
-from apps.plans.models import Batch, Slot, SlotState
+from apps.plans.models import Batch, Plan, PlanState, Slot, SlotState
 from apps.plans.steps.outcomes import closure_for_plan, plans_stopped_locked, slots_close
 from apps.providers.models import Market
 
@@ -16,15 +17,30 @@ from apps.providers.models import Market
 GATHER_SECONDS = 2.0
 
 
-def slots_gathering() -> bool:
-    """Whether to leave the reserved slots for now: others fall due with them, and one swap costs less than two.
+def markets_gathered() -> list[UUID]:
+    """The markets whose reserved slots are worth a swap now: nothing else of theirs that is due is still on its way.
 
-    Whoever reserves the last of them rings again, and so does the tick; no slot waits longer than `GATHER_SECONDS`.
+    Slots that fall due together are opened and reserved in several chunks, and one swap costs less than two. Whoever
+    reserves the last of them rings again, and so does the tick; no slot waits longer than `GATHER_SECONDS`.
     """
-    coming = Slot.objects.filter(state=SlotState.OPEN, buried_at=None, run_after__lte=clock.now())
+    unbatched = Slot.objects.filter(
+        batch=None, closed_at=None, buried_at=None, run_after__lte=clock.now()
+    ).values("market_id")
     patience = Now() - timedelta(seconds=GATHER_SECONDS)
-    waited = Slot.objects.filter(state=SlotState.RESERVED, buried_at=None, updated_at__lt=patience)
-    return coming.exists() and not waited.exists()
+    markets = unbatched.annotate(
+        reserved=Count("pk", filter=Q(state=SlotState.RESERVED)),
+        coming=Count("pk", filter=Q(state=SlotState.OPEN)),
+        since=Min("updated_at", filter=Q(state=SlotState.RESERVED)),
+    ).filter(reserved__gt=0)
+    ready = markets.filter(Q(coming=0) & ~Q(market_id__in=_markets_opening()) | Q(since__lt=patience))
+    return list(ready.order_by("since").values_list("market_id", flat=True))
+
+
+def _markets_opening() -> QuerySet[Plan, UUID]:
+    """Markets of plans that are due and not opened yet; one that failed and waits for its next try is not meant."""
+    waits = Q(lease_token=None, leased_until__gte=Now())
+    due = Plan.objects.filter(state=PlanState.ACTIVE, buried_at=None, run_after__lte=clock.now())
+    return due.exclude(waits).values_list("market_id", flat=True)
 
 
 def slots_batch(slots: list[Slot]) -> None:

@@ -27,8 +27,8 @@ from apps.providers.models import Market
 
 # A swap that reverted is quoted anew this often in all before its slots end.
 MAX_TRIES = 3
-# The transaction rings at each change of its state, and the tick each second: only they look again. So this is no
-# interval, it only has to be over when the ring that says “final” comes.
+# The transaction rings when it is out and when it is final, and the tick each second: only they look again. So this is
+# no interval, it only has to be over when the ring that says “final” comes.
 POLL_SECONDS = 0.1
 # What settling looks at of a slot; a batch has thousands.
 _READ = ("plan_id", "number", "owner_id", "scheduled_at", "amount_units", "fee_units", "swap_units")
@@ -58,9 +58,13 @@ def _settle(batch: Batch, transaction: Any) -> None:
     locked = Slot.objects.select_for_update().filter(batch_id=batch.pk, state=SlotState.BATCHED)
     slots = list(locked.only(*_READ).order_by("pk"))
     plans = Plan.objects.filter(pk__any_of={slot.plan_id for slot in slots})
-    names: dict[UUID, str] = dict(plans.values_list("pk", "name"))
+    names: dict[UUID, str] = {}
     # Only a plan with a budget may change here, and is locked: before the accounts, as everywhere.
-    budgeted = set(plans.filter(total_budget_units__isnull=False).values_list("pk", flat=True))
+    budgeted: set[UUID] = set()
+    for plan_id, name, budget_units in plans.values_list("pk", "name", "total_budget_units"):
+        names[plan_id] = name
+        if budget_units is not None:
+            budgeted.add(plan_id)
     if budgeted:
         plans_lock(budgeted)
     market = Market.objects.select_related("sold_asset", "bought_asset").get(pk=batch.market_id)
@@ -70,6 +74,11 @@ def _settle(batch: Batch, transaction: Any) -> None:
     keys = [slot.pk for slot in slots]
     spent = allocate(fill.amount_in_units, weights, keys)
     received = allocate(fill.amount_out_units, weights, keys)
+    transaction_hash = chain_selectors.transaction_hash(transaction)
+    events = [
+        _settled_event(slot, names[slot.plan_id], market, units, out, transaction_hash)
+        for slot, units, out in zip(slots, spent, received, strict=True)
+    ]
     now = clock.now()
     # Before the books: fees and custody are shared by every batch of an asset, and stay locked from then on.
     bulk.update(
@@ -92,13 +101,7 @@ def _settle(batch: Batch, transaction: Any) -> None:
         filled_out_units=fill.amount_out_units,
         settled_at=now,
     )
-    transaction_hash = chain_selectors.transaction_hash(transaction)
-    events_publish(
-        [
-            _settled_event(slot, names[slot.plan_id], market, units, out, transaction_hash)
-            for slot, units, out in zip(slots, spent, received, strict=True)
-        ]
-    )
+    events_publish(events)
 
 
 def _post(slots: list[Slot], spent: list[int], received: list[int], *, market: Market, address: str) -> None:
