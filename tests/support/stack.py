@@ -182,7 +182,9 @@ def _ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def wait_until(done: Callable[[], bool], *, seconds: float, what: str | Callable[[], str]) -> float:
+def wait_until(
+    done: Callable[[], bool], *, seconds: float, what: str | Callable[[], str], pause_seconds: float = 0.03
+) -> float:
     """Poll until `done`; answers how long it took. Raises `SandboxError` naming `what` when it never was."""
     started = time.monotonic()
     pause = threading.Event()
@@ -191,5 +193,5 @@ def wait_until(done: Callable[[], bool], *, seconds: float, what: str | Callable
         if time.monotonic() - started > patience:
             said = what if isinstance(what, str) else what()
             raise SandboxError(f"not within {patience:.0f} s: {said}")
-        pause.wait(0.03)
+        pause.wait(pause_seconds)
     return time.monotonic() - started
