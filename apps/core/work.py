@@ -112,11 +112,12 @@ class Work(Generic[T]):
 
 @dataclass
 class Claim(Generic[T]):
-    """Rows leased to this process under one token."""
+    """Rows leased to this process under one token; `suspect` when it is one that was lost with its worker twice."""
 
     work: Work[T]
     token: uuid.UUID
     ids: list[Any]
+    suspect: bool = False
     stepped: set[Any] = field(default_factory=set)
 
     @contextmanager
@@ -198,10 +199,11 @@ def drain(work: Work[T], *, groups: Sequence[Any] | None = None, budget_seconds:
 def drain_chunk(work: Work[T]) -> int:
     """Work on one chunk of due rows; returns how many there were.
 
-    A full chunk says that there are more: the bell is rung before the work begins, for whoever is free meanwhile.
+    A full chunk says that there are more, and a suspect was taken alone: the bell is rung before the work begins, for
+    whoever is free meanwhile.
     """
     claim = claim_due(work)
-    if len(claim.ids) == work.chunk:
+    if len(claim.ids) == work.chunk or claim.suspect:
         doorbell.ring(work.name)
     if claim.ids:
         with _uncollected():
@@ -240,6 +242,7 @@ def claim_due(work: Work[T], *, at: datetime | None = None, groups: Sequence[Any
     }
     # A row whose lease ran out was lost with its worker. After the second loss it is a suspect.
     suspect = sql.SQL("item.lease_token IS NOT NULL AND item.attempts >= 2")
+    alone = False
     with transaction.atomic():
         if work.claims_alone:
             _execute(
@@ -249,8 +252,9 @@ def claim_due(work: Work[T], *, at: datetime | None = None, groups: Sequence[Any
         if not ids:
             _bury_lost(work, suspect, parameters)
             ids = _claim(work, suspect, {**parameters, "limit": 1})
+            alone = bool(ids)
     failpoints.reach(f"work.{work.name}.claimed", ids)
-    return Claim(work, token, ids)
+    return Claim(work, token, ids, suspect=alone)
 
 
 def _claim(work: Work[T], condition: sql.Composable, parameters: dict[str, Any]) -> list[Any]:

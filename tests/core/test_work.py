@@ -81,6 +81,19 @@ def test_a_full_chunk_calls_for_others_before_the_work_begins(monkeypatch: pytes
     assert (heard, heard_when_working) == (["core.probe"], [1, 1])
 
 
+def test_suspects_follow_each_other_though_each_is_taken_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    make(3)
+    for _ in range(2):
+        work.claim_due(kind())
+        expire_leases()
+    heard: list[str] = []
+    monkeypatch.setattr(doorbell, "_ringer", lambda name, _: heard.append(name))
+
+    handled = [work.drain_chunk(kind()) for _ in range(4)]
+
+    assert (handled, heard) == ([1, 1, 1, 0], ["core.probe"] * 3)
+
+
 def test_an_attempt_is_counted_before_the_work_begins() -> None:
     make(1)
 
