@@ -5,7 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 from django.db.models.functions import Now
+from psycopg import sql
 
 from apps.core import clock, doorbell, work
 from apps.plans import kinds
@@ -110,3 +112,17 @@ def test_a_ring_is_answered_by_the_step_nearest_to_the_swap(
     assert (first.slot_count, second.slot_count) == (2, 2)
     # and each full chunk called for somebody who takes the next, besides what the steps ring for
     assert rung == ["plans.open", "plans.reserve", "plans.reserve", "plans.batch", "plans.price"] * 2
+
+
+@pytest.mark.parametrize("kind", [kinds.OPEN, kinds.RESERVE, kinds.BATCH], ids=lambda kind: kind.name)
+def test_what_is_due_is_found_in_order_by_its_index(kind: work.Work[Any]) -> None:
+    """A partial index serves only who asks within its condition, and its order only who wants that one."""
+    query = sql.SQL(
+        "EXPLAIN SELECT item.id FROM {table} AS item WHERE {due} ORDER BY {order} LIMIT 10"
+    ).format(table=kind.table, due=kind.due_condition(), order=kind.order())
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+        cursor.execute(query, {"now": clock.now()})
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+    assert f"Index Scan using {kind.model._meta.db_table}_due_by_market" in plan
+    assert "Sort" not in plan
