@@ -73,7 +73,8 @@ def test_the_demo_settles_every_slot_and_proves_it_and_leaves_nothing_behind(tmp
     assert (people["Bela"][6], people["Bela"][7]) == ("0", "0")
     seen = re.search(r"Ada saw (\d+) events live over (\d+) connections \((\d+) cut on purpose", said)
     assert seen is not None
-    assert int(seen[2]) > int(seen[3]) > 0
+    # A second cut comes only after the first was resumed; the last may fall on the last event.
+    assert int(seen[2]) >= int(seen[3]) > 1
     assert f"without gap or repeat, equal to the {seen[1]} of GET /api/v1/events" in " ".join(said.split())
 
     # and neither a process nor a directory is left

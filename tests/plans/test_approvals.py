@@ -7,6 +7,7 @@ from apps.chain.models import OutboundTransaction, SignerRule
 from apps.core import work
 from apps.plans import kinds
 from apps.plans.models import Batch
+from apps.plans.steps.settling import MAX_TRIES
 from tests.plans.support import STEPS, Platform, books_hold, outcomes
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,6 +33,19 @@ def test_the_first_swap_waits_for_no_block_of_its_approval(platform: Platform) -
     # The test's node mines each by itself, as soon as it has it.
     assert swap.block_number == (approval.block_number or 0) + 1
     assert outcomes(plan) == [(1, "settled", "filled")]
+    books_hold()
+
+
+def test_slots_whose_approvals_are_all_refused_do_not_end_as_reverted(platform: Platform) -> None:
+    SignerRule.objects.filter(signature__startswith="approve").delete()
+    plan = platform.plan(platform.person(usdc=1_000))
+    for _ in range(MAX_TRIES):
+        for step in (chain_kinds.WATCH_WORK, *STEPS):
+            work.drain(step)
+        platform.travel(seconds=120)
+    assert outcomes(plan) == [(1, "failed", "transaction_refused")]
+    tries = Batch.objects.get().decision["tries"]
+    assert [one["outcome"] for one in tries] == ["cancelled"] * MAX_TRIES
     books_hold()
 
 

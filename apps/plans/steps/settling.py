@@ -165,7 +165,8 @@ def _unbought(batch: Batch, transaction: Any) -> None:
         "outcome": transaction.state,
         "reason": transaction.reason,
     }
-    if transaction.state == TransactionState.REVERTED:
+    reverted = transaction.state == TransactionState.REVERTED
+    if reverted:
         # A venue whose swaps keep reverting is the breaker's business.
         venue_id = UUID(batch.decision["quote"]["route"]["venue_id"])
         providers.venue_outcome_record(venue_id=venue_id, error="the swap reverted")
@@ -178,7 +179,7 @@ def _unbought(batch: Batch, transaction: Any) -> None:
         batch.run_after = clock.now()
         batch.save()
         return
-    reason = SlotReason.TRANSACTION_REFUSED if refused else SlotReason.SWAP_REVERTED
+    reason = SlotReason.SWAP_REVERTED if reverted else SlotReason.TRANSACTION_REFUSED
     slots = list(batch.slots.select_for_update().filter(state=SlotState.BATCHED).order_by("pk"))
     plans = plans_locked({slot.plan_id for slot in slots})
     slots_close([Closure(slot, SlotState.FAILED, reason) for slot in slots], plans)

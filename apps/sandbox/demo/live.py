@@ -30,7 +30,8 @@ class Live:
         self._last_id = 0
         self._error: Exception | None = None
         self.events: list[dict[str, Any]] = []
-        self.connections = self.cuts = 0
+        # `resumed`: the cuts after which more events came. The last cut may fall on the last event.
+        self.connections = self.cuts = self.resumed = 0
         # How the service ended streams, and how often.
         self.ends: dict[str, int] = {}
 
@@ -81,6 +82,7 @@ class Live:
                 if "data" in block:
                     self.events.append({**json.loads(block["data"]), "id_line": block["id"]})
                     came += 1
+                    self.resumed = self.cuts
                 self._last_id = int(block.get("id", self._last_id))
                 if came == _CUT_EVERY:
                     self.cuts += 1
