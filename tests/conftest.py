@@ -5,10 +5,17 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import hypothesis
 import pytest
 from django.contrib.auth.signals import user_logged_in
 from django.db import connection
 from django.db.backends.postgresql.operations import DatabaseOperations
+
+# How long an example takes on a busy machine says nothing of the code: no fifth of a second each, no second for ten.
+hypothesis.settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")
