@@ -50,7 +50,8 @@ def test_enrolled_in_the_admin_and_asked_from_then_on(operator: User) -> None:
     assert secret in wrong.content.decode()
     assert not second_factor.current().enrolled(user_ids={operator.pk})
 
-    done = client.post(ENROL, {"code": code_now(secret)})
+    code = code_now(secret)
+    done = client.post(ENROL, {"code": code})
     recovery = re.findall(r"<li>([0-9a-zA-Z-]+)</li>", done.content.decode())
     assert len(recovery) == 10
     assert client.get("/admin/").status_code == 200
@@ -59,7 +60,7 @@ def test_enrolled_in_the_admin_and_asked_from_then_on(operator: User) -> None:
     again, then = password_shown()
     assert then == CODE
     # What confirmed the factor is used up with it.
-    assert again.post(CODE, {"code": code_now(secret)}).status_code == 200
+    assert again.post(CODE, {"code": code}).status_code == 200
     assert again.get("/admin/").status_code == 302
     assert again.post(CODE, {"code": recovery[0]}).status_code == 302
     assert again.get("/admin/").status_code == 200
