@@ -1,6 +1,7 @@
 """Reading the whole log: nothing is passed unseen, whoever commits when."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
@@ -37,6 +38,8 @@ def slow_writer() -> Iterator[None]:
     thread = threading.Thread(target=write)
     thread.start()
     assert written.wait(20)
+    # Ids of one millisecond are in no order.
+    time.sleep(0.001)
     try:
         yield
     finally:
