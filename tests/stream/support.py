@@ -22,6 +22,7 @@ from apps.accounts.models import ApiKey, User
 from apps.accounts.services import api_key_create
 from apps.events.services import EventDraft, events_publish
 from apps.sandbox.runtime.processes import Child, child_start_on_free_port
+from tests.stream.stream_settings import STREAM_HEARTBEAT_SECONDS
 
 PATH = "/api/v1/stream"
 _numbers = iter(range(10**9))
@@ -81,6 +82,7 @@ class Watcher:
     key: str
     last_id: int | None = None
     seen: list[Event] = field(default_factory=list)
+    beaten: int = 0
     _link: http.client.HTTPConnection | None = None
     _answer: http.client.HTTPResponse | None = None
 
@@ -125,10 +127,17 @@ class Watcher:
                 found.event = value
             elif name == "data":
                 found.data = json.loads(value)
+            elif line == b":\n":
+                self.beaten += 1
             elif line == b"\n" and found != Event():
                 if found.id is not None:
                     self.last_id = found.id
                 return found
+
+    @property
+    def quiet_seconds(self) -> float:
+        """How long nothing was said, by the process's own heartbeats: held up, it is late with these, too."""
+        return self.beaten * STREAM_HEARTBEAT_SECONDS
 
     def beats(self, count: int) -> None:
         """Until so many heartbeats came, and nothing else."""
@@ -253,7 +262,7 @@ def read_until(link: socket.socket, text: bytes) -> bytes:
     return found
 
 
-def until(condition: Any, *, seconds: float = 10, what: str = "it") -> None:
+def until(condition: Any, *, seconds: float = 30, what: str = "it") -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

@@ -18,7 +18,7 @@ from apps.accounts.tokens.services import session_revoke
 from apps.core import clock
 from apps.stream.models import OpenStream, StreamProcess
 from tests.accounts.tokens.support import signed_in
-from tests.stream.support import Event, Person, Process, Watcher, person_make, until
+from tests.stream.support import Person, Process, Watcher, person_make, until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -147,12 +147,6 @@ def test_streams_of_a_process_that_was_killed_do_not_count_for_long(doomed: Proc
         watcher.close()
 
 
-def closed(watcher: Watcher) -> tuple[list[Event], float]:
-    started = time.monotonic()
-    rest = watcher.rest()
-    return rest, time.monotonic() - started
-
-
 def revoke(person: Person) -> None:
     api_key_revoke(user_id=person.user.pk, api_key_id=ApiKey.objects.get(user=person.user).pk)
 
@@ -172,13 +166,14 @@ def delete(person: Person) -> None:
 @pytest.mark.parametrize("end", [revoke, switch_off, narrow, delete])
 def test_a_stream_ends_with_its_key(stream: Process, end: object) -> None:
     person, other = person_make(), person_make()
+    opened = time.monotonic()
     watcher, beside = stream.watcher(person).open(), stream.watcher(other).open()
 
     end(person)  # type: ignore[operator]
-    rest, seconds = closed(watcher)
+    waited = time.monotonic() - opened
 
-    assert [(one.event, one.data) for one in rest] == [("stream.closed", {"reason": "revoked"})]
-    assert seconds < 5
+    assert [(one.event, one.data) for one in watcher.rest()] == [("stream.closed", {"reason": "revoked"})]
+    assert watcher.quiet_seconds < waited + 5
     assert watcher.ask()[0] in (401, 403)
     # and nobody else's
     other.tell()
@@ -189,13 +184,14 @@ def test_a_stream_ends_with_its_key(stream: Process, end: object) -> None:
 
 def test_a_stream_ends_when_its_key_expires(stream: Process) -> None:
     person = person_make()
-    ApiKey.objects.filter(user=person.user).update(expires_at=clock.now() + timedelta(seconds=1.5))
+    # Time enough to open it before.
+    expires_at = clock.now() + timedelta(seconds=5)
+    ApiKey.objects.filter(user=person.user).update(expires_at=expires_at)
     watcher = stream.watcher(person).open()
 
-    rest, seconds = closed(watcher)
-
-    assert [(one.event, one.data) for one in rest] == [("stream.closed", {"reason": "expired"})]
-    assert 1 < seconds < 6
+    assert [(one.event, one.data) for one in watcher.rest()] == [("stream.closed", {"reason": "expired"})]
+    assert clock.now() >= expires_at
+    assert watcher.quiet_seconds < 5 + 4.5
     watcher.close()
 
 
@@ -216,15 +212,17 @@ def change_password(person: Person) -> None:
 def test_a_stream_ends_with_its_session(stream: Process, end: object) -> None:
     user, pair, _ = signed_in()
     person = Person(user, pair.access_token)
+    opened = time.monotonic()
     watcher = stream.watcher(person).open()
     person.tell()
     assert watcher.events(1)[0].event == "execution.settled"
 
     end(person)  # type: ignore[operator]
-    rest, seconds = closed(watcher)
+    waited = time.monotonic() - opened
 
-    assert (rest[-1].event, rest[-1].data) == ("stream.closed", {"reason": "revoked"})
-    assert seconds < 5
+    last = watcher.rest()[-1]
+    assert (last.event, last.data) == ("stream.closed", {"reason": "revoked"})
+    assert watcher.quiet_seconds < waited + 5
     refusal(watcher, 401, "invalid_access_token")
 
 
@@ -236,14 +234,12 @@ def test_a_stream_ends_when_its_access_token_expires_and_goes_on_with_the_next(s
         session_id=pair.session_id,
         factors=["password"],
         authenticated_at=clock.now(),
-        now=clock.now() - ACCESS_LIFETIME + timedelta(seconds=3),
+        now=clock.now() - ACCESS_LIFETIME + timedelta(seconds=6),
     )
     watcher = stream.watcher(Person(user, old)).open()
 
-    rest, seconds = closed(watcher)
-
-    assert [(one.event, one.data) for one in rest] == [("stream.closed", {"reason": "expired"})]
-    assert seconds < 7
+    assert [(one.event, one.data) for one in watcher.rest()] == [("stream.closed", {"reason": "expired"})]
+    assert watcher.quiet_seconds < 6 + 4
     person = Person(user, pair.access_token)
     person.tell()
     watcher.key = person.key
