@@ -32,7 +32,7 @@ def race(
     stages = [_Job(job, lock=lock, locked=locked, read=read) for job in (first, second)]
     for stage in stages:
         stage.start()
-        _until(lambda: stage.stopped.is_set() or _somebody_waits(), of=stage)  # noqa: B023
+        until(lambda: stage.stopped.is_set() or somebody_waits(), of=stage)  # noqa: B023
     for stage in stages:
         stage.goes_on.set()
         stage.join(PATIENCE_SECONDS)
@@ -98,14 +98,14 @@ def _unlocked(text: str) -> str:
     return _ADVISORY_LOCK.sub(r"\1", text)
 
 
-def _until(done: Callable[[], bool], *, of: threading.Thread) -> None:
+def until(done: Callable[[], bool], *, of: threading.Thread) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not done():
         assert time.monotonic() < deadline, f"{of.name} neither stopped nor waited"
         time.sleep(0.005)
 
 
-def _somebody_waits() -> bool:
+def somebody_waits() -> bool:
     with connection.cursor() as cursor:
         cursor.execute("SELECT EXISTS (SELECT 1 FROM pg_locks WHERE NOT granted)")
         return bool(cursor.fetchone()[0])
