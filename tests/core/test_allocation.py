@@ -1,6 +1,6 @@
 from fractions import Fraction
 from itertools import pairwise
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -106,7 +106,8 @@ def test_what_cannot_be_shared_is_refused(total: Any, weights: Any, keys: str) -
 
 def test_ten_thousand_weights_of_78_digits_are_shared_at_once() -> None:
     weights = [UINT - i * i for i in range(10_000)]
-    started = perf_counter()
+    # Of the processor: waiting on a busy machine is none.
+    started = process_time()
     shares = allocate(UINT, weights, range(10_000))
-    assert perf_counter() - started < 1
+    assert process_time() - started < 1
     assert sum(shares) == UINT
