@@ -14,9 +14,22 @@ from django.db import connection
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from apps.core.models import WorkProbe
+from tests.workers.test_lost_rings import wait_until
 from workers.beat import SingleScheduler
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def nobody_leads(transactional_db: None) -> None:
+    """A session that the test before has closed holds its lock until its backend is gone."""
+
+    def free() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT NOT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory')")
+            return bool(cursor.fetchone()[0])
+
+    assert wait_until(free)
 
 
 @pytest.fixture
