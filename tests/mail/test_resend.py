@@ -1,6 +1,7 @@
 """Sending through Resend's API: one mail per message, whatever answers or dies in between."""
 
 import logging
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -186,11 +187,12 @@ def test_who_wants_us_back_at_once_does_not_use_up_the_tries(resend: Resend) -> 
     for _ in range(6):
         resend.answers = [(429, {}, {"Retry-After": "1"})]
         make_due()
+        asked = clock.now()
         send_all()
 
     row = Message.objects.get(pk=message.pk)
     assert row.attempts == 6
-    assert (row.run_after - clock.now()).total_seconds() > 2 * 2**5 * 0.5 - 5
+    assert (row.run_after - asked).total_seconds() >= 2 * 2**5 * 0.5
 
 
 def test_being_asked_to_slow_down_is_obeyed(resend: Resend) -> None:
@@ -229,11 +231,13 @@ def test_the_rate_holds_and_leaves_room_for_what_is_essential(resend: Resend, se
         deposit_queue(f"e{n}:p:d", f"p{n}@example.com")
         code_queue(f"e{n}:p:code", f"p{n}@example.com")
 
+    started = monotonic()
     work.drain(kinds.SEND_BULK_WORK)
     bulk = len(resend.calls)
     work.drain(kinds.SEND_WORK)
+    refilled = int(4 * (monotonic() - started))
 
-    # The bucket holds two seconds' worth, a quarter of which is for codes; the drains took a fraction of a second.
+    # The bucket holds two seconds' worth, a quarter of which is for codes; and what came into it meanwhile.
     assert bulk == 6
-    assert 8 <= len(resend.calls) <= 12
+    assert 8 <= len(resend.calls) <= 8 + refilled
     assert Message.objects.filter(attempts__gt=0).count() == 0
