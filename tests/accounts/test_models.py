@@ -61,6 +61,8 @@ def test_row_that_somebody_holds_does_not_block_a_request() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET lock_timeout = '500ms'")
     response = client.get("/api/v1/me")
+    with connection.cursor() as cursor:
+        cursor.execute("RESET lock_timeout")
     done.set()
     thread.join(10)
     assert response.status_code == 200
