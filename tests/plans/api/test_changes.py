@@ -15,7 +15,7 @@ from apps.plans.api.examples import PLAN_PATCH_BODY
 from apps.plans.models import Plan, PlanState, Slot
 from apps.providers.models import Market
 from tests.core.api.support import ApiClient, problem, user_with_key
-from tests.plans.api.conftest import USDC, Desk, everything, topics
+from tests.plans.api.conftest import FRIDAY, USDC, Desk, everything, topics
 
 ROUTES = [
     ("GET", "/api/v1/plans/{}", None),
@@ -32,7 +32,10 @@ ROUTES = [
 @pytest.fixture
 def plan(desk: Desk) -> Plan:
     """Daily at nine, up to 4,000, budget 1,000; two runs have passed, 200 are committed."""
-    plan = desk.plan(price_max_units=4_000 * USDC, total_budget_units=1_000 * USDC)
+    # From Friday's very second: by now the next one may have begun.
+    plan = desk.plan(
+        price_max_units=4_000 * USDC, total_budget_units=1_000 * USDC, schedule={"start_at": FRIDAY}
+    )
     Plan.objects.update(next_number=3, committed_units=200 * USDC)
     plan.refresh_from_db()
     return plan
@@ -169,7 +172,7 @@ def test_another_schedule_runs_from_its_next_occurrence_after_now(
 
     assert answer.status_code == 200, answer.content
     document = answer.json()
-    assert document["next_run_at"][:19] == next_run_at[:19]
+    assert document["next_run_at"] == next_run_at
     assert (document["schedule"]["description"], document["next_number"]) == (description, 3)
 
 
