@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
-from time import perf_counter
+from time import thread_time
 
 import pytest
 from croniter import croniter
@@ -248,10 +248,10 @@ def test_occurrences_of_cron_are_counted_from_the_anchor() -> None:
     ],
 )
 def test_hostile_cron_is_refused_at_once(expression: str, code: str) -> None:
-    started = perf_counter()
+    started = thread_time()
     with pytest.raises(ScheduleError) as caught:
         ScheduleRule.parse(kind="cron", zone="UTC", anchor=datetime(2026, 1, 1, tzinfo=UTC), cron=expression)
-    assert perf_counter() - started < 0.2
+    assert thread_time() - started < 0.2
     assert (caught.value.code, caught.value.field) == (code, "cron")
 
 

@@ -1,5 +1,5 @@
 from datetime import UTC, datetime, timedelta
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -105,9 +105,9 @@ def test_numbers_stop_at_max_runs() -> None:
 
 def test_thousands_of_skipped_runs_are_one_small_value_and_can_be_listed() -> None:
     rule = ScheduleRule.parse(kind="hourly", zone="UTC", anchor=START)
-    started = perf_counter()
+    started = thread_time()
     found = due(rule, next_number=1, next_run_at=START, now=START + 100_000 * HOUR, grace=HOUR)
-    assert perf_counter() - started < 0.01
+    assert thread_time() - started < 0.01  # processor time: what else the machine does is not counted
     assert found.skipped is not None
     assert found.skipped.count == 100_000
     assert found.runs == (Run(100_001, START + 100_000 * HOUR),)

@@ -2,7 +2,7 @@ from calendar import monthrange
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from itertools import pairwise
-from time import perf_counter
+from time import thread_time
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -370,10 +370,10 @@ def test_past_the_calendars_end_nothing_is_promised(subject: ScheduleRule) -> No
 def test_a_far_occurrence_costs_no_more_than_a_near_one() -> None:
     subject = rule("daily", "Europe/Berlin", utc(2026, 1, 1), at="09:00")
     subject.occurrence(1)
-    started = perf_counter()
+    started = thread_time()
     for number in range(1_000_000, 1_001_000):
         subject.occurrence(number)
-    assert perf_counter() - started < 0.5  # counting through would take seconds for each
+    assert thread_time() - started < 0.5  # counting through would take seconds for each
 
 
 @pytest.mark.parametrize(
