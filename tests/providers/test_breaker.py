@@ -48,9 +48,10 @@ def _open_over(venue_id: UUID) -> None:
 
 
 def _open_seconds(venue_id: UUID) -> int:
+    """For how long the last failure opened it."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT round(extract(epoch FROM open_until - clock_timestamp())) FROM providers_venuehealth"
+            "SELECT round(extract(epoch FROM open_until - last_failure_at)) FROM providers_venuehealth"
             " WHERE venue_id = %s",
             [venue_id],
         )
