@@ -180,16 +180,16 @@ def take_twice_at_once(network: Network, wallet: Wallet) -> list[int]:
 
 
 class MeetingPoint:
-    """Holds each reader of the allocator's row until both have read it, or until it is clear that only one can."""
+    """Holds each reader of the allocator's row until both have read it, or for so long that only one can have."""
 
-    def __init__(self, query: Callable[[], Any]) -> None:
-        self.query, self.barrier = query, threading.Barrier(2)
+    def __init__(self, query: Callable[[], Any], *, seconds: float) -> None:
+        self.query, self.barrier = query, threading.Barrier(2, timeout=seconds)
         self.met: list[bool] = []
 
     def get(self, **which: Any) -> WalletNonce:
         row: WalletNonce = self.query().get(**which)
         try:
-            self.barrier.wait(timeout=0.5)
+            self.barrier.wait()
             self.met.append(True)
         except threading.BrokenBarrierError:
             self.met.append(False)
@@ -203,7 +203,8 @@ def test_without_the_row_lock_a_nonce_is_given_twice_and_with_it_once(
     network, wallet = network_make()
     WalletNonce.objects.create(network=network, wallet=wallet, first_nonce=3, next_nonce=3)
     real = WalletNonce.objects.select_for_update
-    meeting = MeetingPoint(real if locked else WalletNonce.objects.all)
+    # Where nobody waits for a lock both do come, however busy the machine.
+    meeting = MeetingPoint(real, seconds=0.5) if locked else MeetingPoint(WalletNonce.objects.all, seconds=20)
     monkeypatch.setattr(WalletNonce.objects, "select_for_update", lambda: meeting)
     assert take_twice_at_once(network, wallet) == expected
     assert meeting.met == ([False, False] if locked else [True, True])
