@@ -1,5 +1,6 @@
 """After the credit: the books follow the chain, to the unit, whatever was spent meanwhile."""
 
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -256,21 +257,26 @@ def test_what_was_collected_is_not_taken_for_something_else(
     assert (row.block_number, row.gone_at is None, row.state) == (5, False, "credited")
 
 
-def credit_against_reorg(shared: Bank, row: Deposit, meet: object) -> None:
-    """A worker has looked at the headers; the reorg comes and is followed; then the worker commits."""
+def credit_against_reorg(shared: Bank, row: Deposit, meet: Barrier, *, locked: bool) -> None:
+    """A worker has looked at the headers; the reorg comes and is followed; then the worker commits.
+
+    With the lock, whoever follows the reorg waits for that commit.
+    """
 
     def credit() -> None:
         with transaction.atomic():
             deposits_credit(list(Deposit.objects.select_for_update().filter(pk=row.pk)))
 
-    def reorg() -> int:
-        meet.wait(10)  # type: ignore[attr-defined]
+    def reorg() -> None:
+        meet.wait(10)
         shared.blocks(4, 9, chain="b")
-        meet.wait(10)  # type: ignore[attr-defined]
-        return deposits_orphan(shared.network.pk)
+        meet.wait(10)
+        deposits_orphan(shared.network.pk)
+        if not locked:
+            meet.wait(10)
 
     results = at_once(credit, reorg)
-    assert results[0] is None, results
+    assert results == [None, None]
 
 
 @pytest.mark.parametrize("locked", [False, True])
@@ -278,8 +284,6 @@ def test_a_credit_that_races_with_a_reorg_is_reversed(
     shared: Bank, monkeypatch: pytest.MonkeyPatch, locked: bool
 ) -> None:
     """Without the row's lock the fork is followed too early and the credit stays; with it, it is taken back."""
-    from threading import Barrier
-
     from django.db.models import QuerySet
 
     from apps.deposits import crediting
@@ -294,19 +298,13 @@ def test_a_credit_that_races_with_a_reorg_is_reversed(
         meet.wait(10)
         meet.wait(10)
         if not locked:
-            clock_pause(shared)
+            meet.wait(10)  # until the other side has done its work
         return found
-
-    def clock_pause(bank: Bank) -> None:
-        """Until the other side has done its work."""
-        for _ in range(500):
-            if Deposit.objects.filter(state="orphaned").exists():
-                return
 
     monkeypatch.setattr(crediting, "_facts", slow)
     if not locked:
         monkeypatch.setattr(QuerySet, "select_for_update", lambda self, **_: self)
-    credit_against_reorg(shared, row, meet)
+    credit_against_reorg(shared, row, meet, locked=locked)
 
     states = shared.read(row).state, shared.balance(ann)
     assert states == (("reversed", 0) if locked else ("credited", USDC))
