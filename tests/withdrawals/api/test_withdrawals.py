@@ -1,5 +1,7 @@
 """Withdrawals over REST: what is promised, what is refused, and that a refusal changes nothing."""
 
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from tests.withdrawals.api.conftest import OUTSIDE, USDC, Office, everything
 
 pytestmark = pytest.mark.django_db(transaction=True)
 URL = "/api/v1/withdrawals"
+DAY, TICK = timedelta(days=1), timedelta(microseconds=1)
 
 
 def test_a_withdrawal_is_taken_down_and_its_whole_amount_held(office: Office) -> None:
@@ -123,18 +126,25 @@ def test_a_quote_says_the_fee_and_why_before(office: Office) -> None:
     assert [one["code"] for one in over["why"]][-2:] == ["daily_limit", "hourly_limit"]
 
 
-def test_the_days_limit_slides_and_what_came_back_does_not_count(office: Office) -> None:
+def test_the_days_limit_slides_and_what_came_back_does_not_count(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = office.row(amount="400")
     problem(office.post(amount="100.000001"), 409, "daily_limit")
     assert office.client.post(f"{URL}/{first.pk}/cancel").status_code == 200
-    office.row(amount="300")
+    oldest = office.row(amount="300")
     office.row(amount="200")
     problem(office.post(amount="4"), 409, "daily_limit")
-    office.travel(seconds=23 * 3_600 + 3_599)
-    PriceSnapshot.objects.update(refreshed_at=clock.now())
-    problem(office.post(amount="4"), 409, "daily_limit")
-    office.travel(seconds=2)
-    assert office.post(amount="4").status_code == 201
+
+    def asked(at: datetime) -> Any:
+        """While time stands still."""
+        PriceSnapshot.objects.update(refreshed_at=at)
+        with monkeypatch.context() as still:
+            still.setattr(clock, "_clock", lambda: SimpleNamespace(now=lambda: at))
+            return office.post(amount="4")
+
+    problem(asked(oldest.created_at + DAY - TICK), 409, "daily_limit")
+    assert asked(oldest.created_at + DAY).status_code == 201
 
 
 def test_the_platforms_hour_counts_everybody(office: Office) -> None:
