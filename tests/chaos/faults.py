@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import redis
 from celery import current_app
@@ -128,6 +129,17 @@ def fault(
             stack.proxy.clear()
 
     return inject
+
+
+def fault_set(kind: str, **options: object) -> Callable[[Stack, Any], dict[str, str]]:
+    """A fault that is there before anything is due: what is met once in a case may be over soon."""
+
+    def arm(stack: Stack, world: World) -> dict[str, str]:
+        assert stack.proxy is not None
+        stack.proxy.fault(kind, **options)
+        return {}
+
+    return arm
 
 
 def two_endpoints(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tests.chaos import money_faults
+from tests.chaos import faults, money_faults
 from tests.chaos.case import SAME, Case
 
 
@@ -63,7 +63,7 @@ MONEY = [
             name,
             fault,
             how,
-            arm=money_faults.fault_set(kind, **options),
+            arm=faults.fault_set(kind, **options),
             during=money_faults.faulty(lasts=lasts),
             faulty=True,
         )

@@ -191,15 +191,6 @@ def faulty(*, lasts: float | None = None) -> During:
     return during
 
 
-def fault_set(kind: str, **options: Any) -> Callable[[Stack, Any], dict[str, str]]:
-    def arm(stack: Stack, world: World) -> dict[str, str]:
-        assert stack.proxy is not None
-        stack.proxy.fault(kind, **options)
-        return {}
-
-    return arm
-
-
 def switched(stack: Stack, world: Money, chance: random.Random) -> None:
     """A balancer sends logs' questions to a node of another chain, in the middle of a window."""
     assert stack.proxy is not None

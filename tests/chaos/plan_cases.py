@@ -62,7 +62,7 @@ OTHERS = [
         "rpc answer lost",
         "the node takes a transaction, the answer is lost",
         "proxy drops the answer × 4",
-        during=faults.fault("drop_answer", method="eth_sendRawTransaction", times=4),
+        arm=faults.fault_set("drop_answer", method="eth_sendRawTransaction", times=4),
         smoke=True,
         faulty=True,
     ),
