@@ -9,7 +9,7 @@ import pytest
 
 
 @pytest.mark.e2e
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(820)
 def test_quick_benchmarks_run_and_write_their_rows(tmp_path: Path) -> None:
     out = tmp_path / "bench.json"
 
@@ -17,7 +17,7 @@ def test_quick_benchmarks_run_and_write_their_rows(tmp_path: Path) -> None:
         [sys.executable, "-m", "tests.bench", "--quick", "--out", str(out)],
         capture_output=True,
         text=True,
-        timeout=380,
+        timeout=800,
         check=False,
     )
 

@@ -91,7 +91,7 @@ def ann(tmp_path: Path) -> Iterator[Ann]:
         terminal.end()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_deposited_spent_and_withdrawn_and_both_sides_agree_to_the_last_unit(ann: Ann) -> None:
     # given deposits from wallets outside, one of them sent as `up` says
     address = ann.get("deposit-addresses")["data"][0]["address"]

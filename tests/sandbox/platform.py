@@ -37,7 +37,7 @@ class Terminal:
         self.up: subprocess.Popen[str] | None = None
         self.log = directory.parent / f"{directory.name}.up.log"
 
-    def start(self, *, until: str = READY, seconds: float = 90) -> None:
+    def start(self, *, until: str = READY, seconds: float = 180) -> None:
         """Run `up` and wait until it has said `until`."""
         with self.log.open("w") as log:
             self.up = subprocess.Popen(
@@ -63,7 +63,7 @@ class Terminal:
         """Signal `up` alone, as a terminal or an init does, and answer its exit status."""
         assert self.up is not None
         self.up.send_signal(number)
-        return self.up.wait(timeout=40)
+        return self.up.wait(timeout=90)
 
     def end(self) -> None:
         """For tear-down: whatever state it is in, nothing of it stays."""
@@ -74,7 +74,7 @@ class Terminal:
         """`manage.py` in another terminal."""
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
-            cwd=ROOT_DIR, env=self.environment, capture_output=True, text=True, timeout=60, check=False,
+            cwd=ROOT_DIR, env=self.environment, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
 
     def status(self) -> dict[str, Any]:
