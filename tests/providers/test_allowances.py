@@ -104,7 +104,7 @@ def test_used_up_allowance_is_reset_before_it_is_raised(house: House, pair: Mark
     # when more is needed than is left
     state = _ensure(house, pair, wallet, AMOUNT * 20)
     # then a reset goes first (some tokens refuse anything else), then the new amount
-    asked = OutboundTransaction.objects.exclude(state="confirmed").order_by("id")
+    asked = OutboundTransaction.objects.exclude(state="confirmed").order_by("created_at")
     amounts = [abi.arguments("approve(address,uint256)", row.data)[1] for row in asked]
     assert amounts == [0, AMOUNT * 20 * COVER_SWAPS]
     assert (bool(state), state.transaction_id) == (True, asked[1].pk)
