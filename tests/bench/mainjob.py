@@ -170,7 +170,7 @@ def _ours(stack: Stack, world: World) -> tuple[float, float]:
     _mails_wait()
     settle_down(stack)
     count = len(world.owners)
-    due_at = clock.now() + timedelta(seconds=2 + count / 2_500)
+    due_at = clock.now() + timedelta(seconds=5 + count / 2_500)
     plans_make(world, due_at=due_at)
     if clock.now() >= due_at:
         raise RuntimeError("the plans were due before they were written")
@@ -178,7 +178,7 @@ def _ours(stack: Stack, world: World) -> tuple[float, float]:
     try:
         wait_until(
             lambda: sum(settled.values_list("slot_count", flat=True)) >= count,
-            seconds=30 + count / 50,
+            seconds=120 + count / 50,
             what="all plans settled",
             pause_seconds=LOOK_SECONDS,
         )
