@@ -53,9 +53,9 @@ def test_status_names_every_url_and_every_living_process(running: Terminal) -> N
         assert process["alive"] is True, name
         assert process_started_at(process["pid"]) is not None, name
     assert status["urls"]["api"].endswith(":" + running.environment["PORT"])
-    ready = httpx.get(status["urls"]["api"] + "/api/v1/health/ready")
+    ready = httpx.get(status["urls"]["api"] + "/api/v1/health/ready", timeout=30)
     assert (ready.status_code, ready.json()["status"]) == (200, "ok")
-    assert httpx.get(status["urls"]["flower"] + "/healthcheck").status_code == 200
+    assert httpx.get(status["urls"]["flower"] + "/healthcheck", timeout=30).status_code == 200
     for url in (*status["urls"].values(), "operator@example.com"):
         assert url in running.log.read_text()
 
@@ -257,7 +257,9 @@ def test_money_is_minted_and_credited_once_per_reference(running: Terminal) -> N
     assert first.stdout.startswith("minted and credited: 1000.50 USDC")
     assert second.stdout.startswith("already credited: 1000.50 USDC")
     urls = running.status()["urls"]
-    answer = httpx.get(urls["api"] + "/api/v1/balances", headers={"Authorization": f"Bearer {key}"})
+    answer = httpx.get(
+        urls["api"] + "/api/v1/balances", headers={"Authorization": f"Bearer {key}"}, timeout=30
+    )
     balances = answer.json()["data"]
     assert [(row["asset"], row["available"]) for row in balances] == [("USDC", "1000.5")]
     with psycopg.connect(urls["database"]) as connection:
