@@ -10,11 +10,6 @@ import pytest
 from django.contrib.auth.signals import user_logged_in
 from django.db import connection
 from django.db.backends.postgresql.operations import DatabaseOperations
-from hypothesis import settings
-
-# By the wall clock an example's deadline, and how long drawing may take, say how busy the machine is.
-settings.register_profile("tests", deadline=None)
-settings.load_profile("tests")
 
 # How long an example takes on a busy machine says nothing of the code: no fifth of a second each, no second for ten.
 hypothesis.settings.register_profile(

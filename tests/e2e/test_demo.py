@@ -13,7 +13,7 @@ from tests.sandbox.platform import clean_environment, processes_of
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(170)
 def test_the_demo_settles_every_slot_and_proves_it_and_leaves_nothing_behind(tmp_path: Path) -> None:
     # given a calendar of nine days around the change of the clocks, and a place of its own to recognise children by
     environment = clean_environment(SANDBOX_DIR=str(tmp_path / "elsewhere"), DEMO_OF_TEST=str(tmp_path))
@@ -26,7 +26,7 @@ def test_the_demo_settles_every_slot_and_proves_it_and_leaves_nothing_behind(tmp
         env=environment,
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=160,
         check=False,
     )
 
