@@ -64,10 +64,11 @@ def _api_keys_live(ids: list[UUID], scope: str) -> set[UUID]:
 def _sessions_live(ids: list[UUID], scope: str) -> set[UUID]:
     """A session holds every scope."""
     del scope
+    now = clock.now()
     asked = Session.objects.select_related("user").only(
         "revoked_at", "expires_at", "password_stamp", "user__is_active", "user__password"
     )
-    return {session.pk for session in asked.filter(pk__any_of=ids) if session_is_live(session)}
+    return {session.pk for session in asked.filter(pk__any_of=ids) if session_is_live(session, now=now)}
 
 
 def _ids(statement: str, parameters: list[Any]) -> set[UUID]:

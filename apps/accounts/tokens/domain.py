@@ -7,12 +7,14 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
 import jwt
 import orjson
+from jwt.algorithms import HMACAlgorithm
 
 ALGORITHM = "HS256"
 # Of the header (RFC 9068): what else may be signed with these keys is no access token.
@@ -42,7 +44,22 @@ _SYSTEMS = {
 _PROGRAM = re.compile(r"[A-Za-z][A-Za-z-]{1,23}(?=/|$)", re.ASCII)
 UNKNOWN_DEVICE = "Unknown device"
 _CLAIMS = {"iss", "aud", "sub", "sid", "iat", "exp", "auth_time", "amr"}
-_JWS = jwt.PyJWS(algorithms=[ALGORITHM])
+
+
+@cache
+def _prepared(key: bytes) -> bytes:
+    return HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(key)
+
+
+class _Hmac(HMACAlgorithm):
+    """Asks once whether a key is somebody's public key or certificate, which is no secret; not on every request."""
+
+    def prepare_key(self, key: str | bytes) -> bytes:
+        return _prepared(key.encode() if isinstance(key, str) else key)
+
+
+_JWS = jwt.PyJWS(algorithms=[])
+_JWS.register_algorithm(ALGORITHM, _Hmac(HMACAlgorithm.SHA256))
 
 
 @dataclass(frozen=True)

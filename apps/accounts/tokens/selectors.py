@@ -1,5 +1,6 @@
 """Reads: whose access token it is, and what sessions a person has."""
 
+from datetime import datetime
 from functools import cache
 from uuid import UUID
 
@@ -24,11 +25,12 @@ def access_token_authenticate(*, text: str) -> tuple[Session, AccessToken] | Non
     The signature is checked first, so that a made-up token costs no query. Nothing is kept between requests: a
     session that was signed out, a person who was deactivated and a changed password are refused by the next one.
     """
-    claims = access_token_read(text, signing=signing(), now=clock.now())
+    now = clock.now()
+    claims = access_token_read(text, signing=signing(), now=now)
     if claims is None:
         return None
     session = _session_with_user(claims.session_id)
-    if session is None or session.user_id != claims.user_id or not session_is_live(session):
+    if session is None or session.user_id != claims.user_id or not session_is_live(session, now=now):
         return None
     token = AccessToken(
         session_id=session.pk,
@@ -41,11 +43,11 @@ def access_token_authenticate(*, text: str) -> tuple[Session, AccessToken] | Non
     return session, token
 
 
-def session_is_live(session: Session) -> bool:
+def session_is_live(session: Session, *, now: datetime) -> bool:
     """Of a session that was read with its user."""
     return (
         session.revoked_at is None
-        and session.expires_at > clock.now()
+        and session.expires_at > now
         and session.user.is_active
         and session.password_stamp == password_stamp(session.user.password)
     )

@@ -115,7 +115,7 @@ def _rotate(digest: str, transport: str, caller: Caller) -> TokenPair | DomainEr
         held = RefreshToken.objects.filter(token_hash=digest).exists()
         return RefreshInProgress() if held else _invalid()
     session, now = token.session, clock.now()
-    if token.expires_at <= now or not session_is_live(session):
+    if token.expires_at <= now or not session_is_live(session, now=now):
         return _invalid()
     if token.used_at is not None:
         _replay_refuse(session, caller)

@@ -1,7 +1,9 @@
 """Access tokens: which are taken, which are refused, and what a session may do with them."""
 
 import base64
+import hmac
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -104,6 +106,21 @@ def test_token_that_we_did_not_sign_is_refused() -> None:
         problem(response, 401, "invalid_access_token", errors=[])
         assert response["WWW-Authenticate"] == 'Bearer realm="api", error="invalid_token"'
     assert client.get(ME).status_code == 200
+
+
+PUBLIC = b"-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----\n"
+
+
+@pytest.mark.parametrize(("key", "read"), [(b"1" * 32, True), (PUBLIC, False)], ids=["secret", "public"])
+def test_what_everybody_may_know_is_no_secret(key: bytes, read: bool) -> None:
+    """A key that was configured wrongly verifies nothing, the second time neither."""
+    _, pair, _ = signed_in()
+    signed = f"{part({'alg': 'HS256', 'kid': 'a', 'typ': 'at+jwt'})}.{pair.access_token.split('.')[1]}"
+    stamp = base64.urlsafe_b64encode(hmac.digest(key, signed.encode(), "sha256")).rstrip(b"=").decode()
+    wrongly = replace(signing(), keys={"a": key})
+    for _ in range(2):
+        found = access_token_read(f"{signed}.{stamp}", signing=wrongly, now=clock.now())
+        assert (found is not None) == read
 
 
 def test_every_end_of_a_session_is_the_same_answer_at_once() -> None:
