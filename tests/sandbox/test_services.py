@@ -220,7 +220,7 @@ def test_ctrl_c_stops_everything_cleanly(tmp_path: Path) -> None:
 
 def test_a_sandbox_starts_from_nothing_in_seconds(tmp_path: Path) -> None:
     deployment_cached()
-    took = []
+    took: list[float] = []
     # The quickest of three: what else runs on the machine is no time of the sandbox's.
     while len(took) < 3 and min(took, default=10) >= 10:
         directory = tmp_path / str(len(took))
