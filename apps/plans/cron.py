@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
-from apps.plans.zones import ScheduleError
+from apps.plans.zones import OutOfRange, ScheduleError
 
 MAX_LENGTH: Final = 200
 # Past this year nothing is scheduled; it leaves room below datetime.MAXYEAR for zone arithmetic.
@@ -78,7 +78,7 @@ class CronPattern:
                     day += 1
             day = 1
             year, month = (year, month + 1) if month < 12 else (year + 1, 1)
-        raise ScheduleError("out_of_range", "cron", f"Nothing is scheduled after the year {LAST_YEAR}.")
+        raise OutOfRange("cron", f"Nothing is scheduled after the year {LAST_YEAR}.")
 
     def _matches(self, month: int, day: int, weekday: int) -> bool:
         if month not in self.months:

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from apps.plans.schedule import ScheduleError, ScheduleRule, Tail
+from apps.plans.zones import OutOfRange
 
 # Below this lateness an occurrence is not "missed": ticks, deploys and restarts take minutes, not hours.
 ON_TIME: Final = timedelta(minutes=5)
@@ -83,7 +84,8 @@ def due(
     The rest are skipped. Nothing is scheduled after `end_at` (an occurrence at that very instant still is) or
     with a number above `max_runs`; one that was due before the end may still be opened late. `now` before
     `next_run_at` (a clock stepped back) opens and moves nothing. Constant time but for `limit`; cron counts
-    through what was missed. Raises ScheduleError `bad_limit` for a limit below 1.
+    through what was missed. Raises ScheduleError `bad_limit` for a limit below 1, and for a rule that cannot be
+    computed: that is no end of it.
     """
     if limit < 1:
         raise ScheduleError("bad_limit", "limit", "At least 1.")
@@ -127,5 +129,5 @@ def due(
 def _instant_after(rule: ScheduleRule, instant: datetime) -> datetime | None:
     try:
         return rule.instant_after(instant)
-    except ScheduleError:
-        return None  # the calendar's end
+    except OutOfRange:
+        return None

@@ -28,7 +28,16 @@ from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from apps.plans.cron import LAST_YEAR, CronPattern, cron_parse
-from apps.plans.zones import DAY, ScheduleError, instant_at, instant_of, offset_at, skipped_days, zone_get
+from apps.plans.zones import (
+    DAY,
+    OutOfRange,
+    ScheduleError,
+    instant_at,
+    instant_of,
+    offset_at,
+    skipped_days,
+    zone_get,
+)
 
 __all__ = ["Kind", "Occurrence", "ScheduleError", "ScheduleRule", "Tail"]
 
@@ -199,7 +208,7 @@ class ScheduleRule:
         while True:
             try:
                 instant = self.instant_after(instant)
-            except ScheduleError:
+            except OutOfRange:
                 return
             yield instant
 
@@ -210,7 +219,7 @@ class ScheduleRule:
         while len(found) < limit:
             try:
                 occurrence = self.next_after(instant)
-            except ScheduleError:
+            except OutOfRange:
                 break
             if occurrence.scheduled_at >= end:
                 break
@@ -387,5 +396,5 @@ def _time_parse(text: object) -> time:
     return time(int(match[1]), int(match[2]))
 
 
-def _out_of_range(field: str) -> ScheduleError:
-    return ScheduleError("out_of_range", field, f"Occurrences are counted from 1 to the year {LAST_YEAR}.")
+def _out_of_range(field: str) -> OutOfRange:
+    return OutOfRange(field, f"Occurrences are counted from 1 to the year {LAST_YEAR}.")

@@ -19,6 +19,7 @@ from apps.plans import terms
 from apps.plans.missed import MissedPolicy
 from apps.plans.models import Plan, PlanState
 from apps.plans.rules import rule_of
+from apps.plans.schedule import ScheduleError
 from apps.plans.steps.outcomes import plan_completed, plans_complete_spent
 from apps.plans.terms import ScheduleInput
 from apps.providers.models import Market
@@ -138,14 +139,18 @@ def plan_resume(*, owner_id: UUID, plan_id: UUID, reason: str = BY_OWNER) -> Pla
     """Go on with the next occurrence after now: what passed during the pause was not missed, nor numbered.
 
     Completes the plan instead when no occurrence, or nothing of its budget, is left. Resuming an active plan
-    changes nothing. Raises `NotFound`, `Conflict`.
+    changes nothing. Raises `NotFound`, `Conflict`, and `DomainError` for a schedule that cannot be computed.
     """
     with transaction.atomic():
         plan = _lock(owner_id, plan_id)
         if plan.state == PlanState.ACTIVE:
             return plan
         _allow(plan, PlanState.PAUSED, to="resumed")
-        following = terms.run_after(plan, clock.now())
+        try:
+            following = terms.run_after(plan, clock.now())
+        except ScheduleError as error:
+            # Not its end: what is wrong with it can be changed.
+            raise terms.refused_rule(error) from error
         plan.misses_in_a_row = 0
         if following is None:
             _move(plan, PlanState.COMPLETED, "schedule_ended")

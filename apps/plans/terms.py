@@ -16,6 +16,7 @@ from apps.plans.missed import ON_TIME
 from apps.plans.models import Plan
 from apps.plans.rules import rule_of
 from apps.plans.schedule import Kind, ScheduleError, ScheduleRule
+from apps.plans.zones import OutOfRange
 from apps.providers.models import Market
 
 # A start may lie this far back: somebody who sends “today, 00:00” in the evening still means today.
@@ -98,9 +99,7 @@ class ScheduleInput:
                 cron=self.cron,
             )
         except ScheduleError as error:
-            raise refused(
-                error.code, error.message, f"/schedule/{_POINTERS.get(error.field, error.field)}"
-            ) from error
+            raise refused_rule(error) from error
         if rule.kind is Kind.CRON and cron_shortest_gap(rule.cron) < SHORTEST_GAP:
             raise refused("too_often", "A plan runs at most every five minutes.", "/schedule/cron")
         if self.start_at != stored_start_at:
@@ -148,13 +147,16 @@ def first_run_at(plan: Plan, *, now: datetime) -> datetime | None:
 
 
 def run_after(plan: Plan, instant: datetime) -> datetime | None:
-    """The plan's next run strictly after `instant`; None when its end or its number of runs is reached."""
+    """The plan's next run strictly after `instant`; None when its end or its number of runs is reached.
+
+    Raises `ScheduleError` for a stored schedule that cannot be computed, say because its zone is gone.
+    """
     if plan.max_runs is not None and plan.next_number > plan.max_runs:
         return None
     try:
         following = rule_of(plan).next_after(instant).scheduled_at
-    except ScheduleError:
-        return None  # the calendar's end
+    except OutOfRange:
+        return None
     return following if plan.end_at is None or following <= plan.end_at else None
 
 
@@ -226,6 +228,11 @@ def below_minimum(least_units: int, market: Market) -> DomainError:
         f"After the fee, at least {least} {market.sold_asset.code} must be left to trade.",
         "/amount",
     )
+
+
+def refused_rule(error: ScheduleError) -> DomainError:
+    """A schedule that cannot be kept, at its place in the body."""
+    return refused(error.code, error.message, f"/schedule/{_POINTERS.get(error.field, error.field)}")
 
 
 def refused(code: str, detail: str, pointer: str) -> DomainError:

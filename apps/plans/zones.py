@@ -27,6 +27,13 @@ class ScheduleError(ValueError):
         self.message = message
 
 
+class OutOfRange(ScheduleError):
+    """Past the calendar's end, or before the first occurrence: the only one that is no sign of a broken schedule."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__("out_of_range", field, message)
+
+
 @cache
 def zone_names() -> frozenset[str]:
     """Every zone and alias of the pinned database, in IANA spelling."""

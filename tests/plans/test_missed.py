@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import thread_time
 from typing import Any
@@ -29,6 +30,16 @@ def decide(now: datetime, policy: str = "run_once", **rest: Any) -> Due:
     """The daily plan of 25 March, whose first run stands at 09:00 in Berlin."""
     values = {"next_number": 1, "next_run_at": START, "grace": 2 * HOUR, "limit": 3, **rest}
     return due(DAILY, now=now, policy=MissedPolicy(policy), **values)
+
+
+@pytest.mark.parametrize("kind", ["daily", "monthly", "cron"])
+def test_a_rule_that_cannot_be_computed_is_not_taken_for_one_that_has_ended(kind: str) -> None:
+    good = next(rule for rule in RULES if rule.kind == kind)
+    with pytest.raises(ScheduleError, match="Not an IANA time zone"):
+        due(replace(good, zone="Mars/Olympus"), next_number=1, next_run_at=START, now=START, grace=HOUR)
+    # As it does where the calendar ends.
+    last = datetime(9991, 1, 2, tzinfo=UTC)
+    assert due(good, next_number=9, next_run_at=last, now=last, grace=HOUR).next_run_at is None
 
 
 def day(number: int) -> Run:

@@ -9,7 +9,7 @@ import pytest
 from django.db import transaction
 
 from apps.core import clock, doorbell, work
-from apps.core.errors import Conflict
+from apps.core.errors import Conflict, DomainError
 from apps.events.models import Event
 from apps.plans import kinds, services
 from apps.plans.models import Plan, Slot
@@ -115,6 +115,27 @@ def test_resuming_digs_up_what_was_buried(platform: Platform) -> None:
 
     plan.refresh_from_db()
     assert (plan.state, plan.buried_at, plan.attempts, plan.last_error) == ("active", None, 0, "")
+
+
+def test_a_plan_whose_zone_is_gone_is_buried_and_can_be_resumed_with_another(platform: Platform) -> None:
+    person = platform.person(usdc=1_000)
+    plan, other = platform.plan(person), platform.plan(person)
+    # By hand, or by a release of the zones that has it no more.
+    Plan.objects.filter(pk=plan.pk).update(schedule_kind="daily", local_time="09:00", zone="Mars/Olympus")
+
+    work.drain(kinds.OPEN)
+
+    plan.refresh_from_db()
+    assert (plan.state, plan.next_number, plan.slots.count(), other.slots.count()) == ("active", 1, 0, 1)
+    assert plan.buried_at is not None
+    assert plan.last_error == "schedule: Not an IANA time zone."
+    # and it is no end of it to whoever pauses and resumes it
+    services.plan_pause(owner_id=person.pk, plan_id=plan.pk)
+    with pytest.raises(DomainError) as refused:
+        services.plan_resume(owner_id=person.pk, plan_id=plan.pk)
+    assert (refused.value.code, refused.value.pointer) == ("unknown_zone", "/schedule/time_zone")
+    plan.refresh_from_db()
+    assert plan.state == "paused"
 
 
 def test_a_value_that_no_plan_has_is_a_mistake_of_the_caller(platform: Platform) -> None:
