@@ -24,7 +24,7 @@ from apps.plans.models import Plan, Slot
 from apps.sandbox.runtime.errors import SandboxError
 from apps.sandbox.runtime.files import tail
 from apps.sandbox.runtime.processes import Child
-from tests.chaos.world import World, world_wait
+from tests.chaos.world import World, final_wait, world_wait
 from tests.support.stack import Stack, wait_until
 from workers.task import QUEUE_OF
 
@@ -292,6 +292,8 @@ def reverted_once(stack: Stack, world: World) -> list[str]:
 def credit_killed(stack: Stack, world: World, chance: random.Random) -> None:
     """An operator credits by hand, dies before the commit, and says the same again, twice."""
     stack.sandbox.market.mint(symbol="LINK", to=Wallet.objects.get(role="swap").address, units=CREDIT_UNITS)
+    # Only then may the books say so.
+    final_wait(stack)
     said = _CREDIT.format(
         user_id=world.people[0].pk, asset_id=Asset.objects.get(code="LINK").pk, units=CREDIT_UNITS
     )

@@ -80,7 +80,7 @@ def world_make(stack: Stack) -> World:
     people = []
     shares = (1_000, 150)
     stack.sandbox.market.mint(symbol="USDC", to=wallet.address, units=sum(shares) * USDC)
-    _final_wait(stack)
+    final_wait(stack)
     for name, funds in zip(people_names(), shares, strict=True):
         person = User.objects.create(email=name)
         credit_by_hand(
@@ -114,7 +114,7 @@ def world_make(stack: Stack) -> World:
     return World(people, plans)
 
 
-def _final_wait(stack: Stack) -> None:
+def final_wait(stack: Stack) -> None:
     """Until the platform holds the chain's head as final, if it watches the chain already.
 
     Books that are ahead of the chain are a divergence; two looks at that, in two cases, and buying is paused.
