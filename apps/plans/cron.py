@@ -78,7 +78,7 @@ class CronPattern:
                     day += 1
             day = 1
             year, month = (year, month + 1) if month < 12 else (year + 1, 1)
-        raise OutOfRange("cron", f"Nothing is scheduled after the year {LAST_YEAR}.")
+        raise OutOfRange(f"Nothing is scheduled after the year {LAST_YEAR}.", field="cron")
 
     def _matches(self, month: int, day: int, weekday: int) -> bool:
         if month not in self.months:

@@ -397,4 +397,4 @@ def _time_parse(text: object) -> time:
 
 
 def _out_of_range(field: str) -> OutOfRange:
-    return OutOfRange(field, f"Occurrences are counted from 1 to the year {LAST_YEAR}.")
+    return OutOfRange(f"Occurrences are counted from 1 to the year {LAST_YEAR}.", field=field)

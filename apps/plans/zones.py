@@ -30,7 +30,7 @@ class ScheduleError(ValueError):
 class OutOfRange(ScheduleError):
     """Past the calendar's end, or before the first occurrence: the only one that is no sign of a broken schedule."""
 
-    def __init__(self, field: str, message: str) -> None:
+    def __init__(self, message: str, *, field: str) -> None:
         super().__init__("out_of_range", field, message)
 
 
