@@ -14,6 +14,7 @@ from apps.chain.models import Network, NetworkWatch, OutboundTransaction, RpcEnd
 from apps.chain.services import network_resume
 from apps.core import clock, doorbell, invariants, work
 from apps.core.models import Asset
+from apps.deposits.models import Scan
 from apps.ledger.selectors import balances_for_owner
 from apps.plans.models import Batch, Plan, Slot
 from apps.providers.models import Market, VenueHealth
@@ -225,9 +226,16 @@ def world_books(world: World) -> dict[str, Any]:
 def invariants_broken() -> list[str]:
     """The violations of all invariants, named.
 
-    Blocks go on while books and chain are compared: a look at which the monitor is some blocks behind proves
-    nothing either way, and is repeated.
+    What a case credited by hand is on chain from its block on, and the comparison is made at the monitor's: a worker
+    that was killed may have left it a lease. Blocks go on while books and chain are compared: a look at which the
+    monitor is some blocks behind proves nothing either way, and is repeated.
     """
+    watched = Network.objects.get().watched_block or 0
+    wait_until(
+        lambda: not Scan.objects.filter(next_block__lte=watched).exists(),
+        seconds=60,
+        what=lambda: f"deposits are read up to block {watched}",
+    )
     found: list[str] = []
     for _ in range(40):
         found = _broken()
