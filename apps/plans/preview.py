@@ -15,7 +15,7 @@ from apps.ledger.selectors import balances_for_owner
 from apps.plans import terms
 from apps.plans.models import Plan, PlanState
 from apps.plans.rules import rule_of
-from apps.plans.schedule import Kind
+from apps.plans.schedule import Kind, ScheduleError
 from apps.plans.schedule_text import describe
 from apps.plans.zones import zone_get
 
@@ -84,8 +84,12 @@ def plan_preview(*, plan: Plan, tier: str, count: int) -> Preview:
     """Look ahead: `count` runs in detail, `LOOK_AHEAD_RUNS` for the runway. Two queries, no write.
 
     `plan` may be unsaved (`services.plan_draft`). A paused plan is shown as if it were resumed now. Raises
-    `FeeScheduleMissing`.
+    `FeeScheduleMissing`, and `DomainError` for a stored schedule whose zone is gone.
     """
+    try:
+        zone_get(plan.zone)
+    except ScheduleError as error:
+        raise terms.refused_rule(error) from error
     ahead = _look_ahead(plan, max(count, LOOK_AHEAD_RUNS))
     runs = _runs(plan, ahead.runs[:count], tier=tier)
     available = _available(plan)

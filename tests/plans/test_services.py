@@ -11,7 +11,7 @@ from django.db import transaction
 from apps.core import clock, doorbell, work
 from apps.core.errors import Conflict, DomainError
 from apps.events.models import Event
-from apps.plans import kinds, services
+from apps.plans import kinds, preview, services
 from apps.plans.models import Plan, Slot
 from apps.plans.steps.opening import slots_open
 from apps.plans.terms import ScheduleInput
@@ -136,6 +136,13 @@ def test_a_plan_whose_zone_is_gone_is_buried_and_can_be_resumed_with_another(pla
     assert (refused.value.code, refused.value.pointer) == ("unknown_zone", "/schedule/time_zone")
     plan.refresh_from_db()
     assert plan.state == "paused"
+    with pytest.raises(DomainError, match="Not an IANA time zone"):
+        preview.plan_preview(plan=plan, tier="standard", count=3)
+    # but can be given another zone
+    services.plan_update(
+        owner_id=person.pk, plan_id=plan.pk, version=plan.version, schedule={"time_zone": "Europe/Berlin"}
+    )
+    assert services.plan_resume(owner_id=person.pk, plan_id=plan.pk).state == "active"
 
 
 def test_a_value_that_no_plan_has_is_a_mistake_of_the_caller(platform: Platform) -> None:
